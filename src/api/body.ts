@@ -1,0 +1,56 @@
+/**
+ * The one body reader. koa-body reads the bytes and keeps the limit, also for chunked bodies; what it hands over is
+ * the text as received, so that one strict check serves all routes.
+ */
+
+import { koaBody } from 'koa-body';
+import type { Context, Middleware } from 'koa';
+import { KmsError } from '../errors.ts';
+import { parseStrictJson } from './strict-json.ts';
+
+/** One character per byte: nothing is lost before the strict check decodes UTF-8. */
+const ENCODING = 'latin1';
+
+/** Leaves the parsed value in `ctx.state['body']`; undefined when there is none. */
+export function readBody(limitBytes: number): Middleware {
+  const reader = koaBody({
+    json: false,
+    urlencoded: false,
+    multipart: false,
+    text: true,
+    textTypes: ['*/*'],
+    textLimit: limitBytes,
+    encoding: ENCODING,
+    patchNode: false,
+  });
+  return async (ctx, next) => {
+    assertReadable(ctx);
+    await readText(ctx, reader, limitBytes);
+    const text: unknown = ctx.request.body;
+    ctx.state['body'] = typeof text === 'string' && text !== '' ? parseStrictJson(Buffer.from(text, ENCODING)) : undefined;
+    await next();
+  };
+}
+
+/** Any media type with `json` in it is JSON (okms-rest-api §1.2); a request without a body needs none. */
+function assertReadable(ctx: Context): void {
+  if (ctx.get('content-encoding') !== '') throw malformed('Content-Encoding is not accepted');
+  const empty = ctx.get('transfer-encoding') === '' && ['', '0'].includes(ctx.get('content-length'));
+  if (!empty && !/json/i.test(ctx.get('content-type'))) throw malformed('expected Content-Type: application/json');
+}
+
+async function readText(ctx: Context, reader: Middleware, limitBytes: number): Promise<void> {
+  try {
+    await reader(ctx, () => Promise.resolve());
+  } catch (error) {
+    // The error of the reader may carry the body: it goes no further than here.
+    if ((error as { type?: unknown }).type === 'entity.too.large') {
+      throw new KmsError('too-large', `the body is larger than ${limitBytes} bytes`);
+    }
+    throw malformed('the body could not be read');
+  }
+}
+
+function malformed(message: string): KmsError {
+  return new KmsError('malformed-request', message);
+}

@@ -1,0 +1,14 @@
+/** The route table of the OKMS door, served under `/v1` and `/api/{okmsId}/v1` (okms-rest-api §1.1, §2). */
+
+import type { KeyOperations } from '../../keys/operations.ts';
+import type { Route } from '../door.ts';
+import { keyRoutes, type KeyServices } from './keys.ts';
+import { operationRoutes } from './operations.ts';
+
+export interface OkmsServices extends KeyServices {
+  readonly operations: KeyOperations;
+}
+
+export function okmsRoutes(services: OkmsServices): readonly Route[] {
+  return [...operationRoutes(services.operations), ...keyRoutes(services)];
+}

@@ -1,0 +1,94 @@
+/**
+ * The wire form of OKMS request bodies (okms-rest-api §2), as zod schemas. They describe and check; conversion is in
+ * `wire.ts`. Unknown members are ignored, null in an optional member means absent (§1.2).
+ */
+
+import { z } from 'zod';
+
+/** Characters as people and JSON Schema count them: code points, not UTF-16 units. */
+function characters(min: number, max: number): z.ZodString {
+  return z
+    .string()
+    .refine((text) => inRange(Array.from(text).length, min, max), { error: `expected ${min} to ${max} characters` });
+}
+
+function inRange(value: number, min: number, max: number): boolean {
+  return value >= min && value <= max;
+}
+
+/** 4096 bytes in standard base64. */
+const MESSAGE_CHARACTERS = 5464;
+const base64Message = z.string().min(1).max(MESSAGE_CHARACTERS);
+
+export const keyType = z.enum(['oct', 'RSA', 'EC']);
+export const curve = z.enum(['P-256', 'P-384', 'P-521']);
+export const usage = z.enum(['sign', 'verify', 'encrypt', 'decrypt', 'wrapKey', 'unwrapKey']);
+export const keyState = z.enum([
+  'all',
+  'pre_active',
+  'active',
+  'deactivated',
+  'compromised',
+  'destroyed',
+  'destroyed_compromised',
+]);
+export const revocationReason = z.enum([
+  'unspecified',
+  'key_compromise',
+  'ca_compromise',
+  'affiliation_changed',
+  'superseded',
+  'cessation_of_operation',
+  'privilege_withdrawn',
+]);
+export const signatureAlgorithm = z.enum([
+  'ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512',
+]);
+const protectionLevel = z.enum(['SOFTWARE', 'HSM', 'MANAGED_HSM', 'CLOUD_HSM']);
+const context = characters(0, 64);
+const keyName = characters(1, 32);
+
+export const createBody = z.looseObject({
+  name: keyName,
+  context: context.nullish(),
+  type: keyType.nullish(),
+  size: z.int().nullish(),
+  curve: curve.nullish(),
+  crv: curve.nullish(),
+  operations: z.array(usage).max(32).nullish(),
+  id: z.guid().nullish(),
+  protectionLevel: protectionLevel.nullish(),
+  keys: z.array(z.unknown()).nullish(),
+  wrappedKeys: z.array(z.unknown()).nullish(),
+  extractable: z.boolean().nullish(),
+});
+
+export const renameBody = z.looseObject({ name: keyName, extractable: z.boolean().nullish() });
+
+export const deactivateBody = z.looseObject({ reason: revocationReason.nullish() });
+
+export const encryptBody = z.looseObject({ plaintext: base64Message, context: context.nullish() });
+
+/** 4096 bytes of plaintext make 5622 characters; the published 5464 would refuse our own output (§2.7). */
+export const decryptBody = z.looseObject({ ciphertext: z.string().min(1).max(8192), context: context.nullish() });
+
+export const dataKeyBody = z.looseObject({
+  /** Bits. */
+  size: z.int().min(64).max(4096).multipleOf(8),
+  name: keyName.nullish(),
+});
+
+export const decryptDataKeyBody = z.looseObject({ key: z.string().min(1).max(5000) });
+
+export const signBody = z.looseObject({
+  message: base64Message,
+  alg: signatureAlgorithm,
+  isdigest: z.boolean().nullish(),
+});
+
+export const verifyBody = z.looseObject({
+  signature: z.string().min(1).max(MESSAGE_CHARACTERS),
+  message: base64Message.nullish(),
+  alg: signatureAlgorithm.nullish(),
+  isdigest: z.boolean().nullish(),
+});

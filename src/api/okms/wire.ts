@@ -1,0 +1,120 @@
+/** OKMS JSON ↔ domain types. Pure. */
+
+import type { z } from 'zod';
+import { invalidField, KmsError } from '../../errors.ts';
+import type { Curve, Key, KeyState, Kind, Usage } from '../../keys/key.ts';
+import type { KeySpec } from '../../keys/lifecycle.ts';
+import type { PublicJwk } from '../../keys/public-half.ts';
+import { visibleState } from '../../keys/state.ts';
+import { defaultUsages, possibleUsages } from '../../keys/usage.ts';
+import type { createBody, keyState } from './schema.ts';
+
+type CreateBody = z.infer<typeof createBody>;
+
+const SIZES: Readonly<Record<'oct' | 'RSA', readonly number[]>> = { oct: [128, 192, 256], RSA: [2048, 3072, 4096] };
+const CURVES: readonly Curve[] = ['P-256', 'P-384', 'P-521'];
+
+/** @throws KmsError `invalid-field` naming the member, `not-implemented` for import */
+export function toKeySpec(body: CreateBody): KeySpec {
+  refuseUnbuilt(body);
+  const { type } = body;
+  if (type === null || type === undefined) throw invalidField('type', 'expected one of oct, RSA, EC');
+  return {
+    id: body.id?.toLowerCase() ?? null,
+    label: body.name,
+    context: body.context ?? null,
+    kind: type,
+    bits: type === 'EC' ? noSize(body) : sizeOf(body, type),
+    curve: type === 'EC' ? curveOf(body) : noCurve(body),
+    usages: usagesOf(body, type),
+  };
+}
+
+/** Members that change security are never ignored (okms-rest-api §1.2). */
+function refuseUnbuilt({ keys, wrappedKeys, extractable }: CreateBody): void {
+  if (extractable === true) throw invalidField('extractable', 'expected false: keys never leave the HSM');
+  if (keys !== null && keys !== undefined) throw new KmsError('not-implemented', 'keys: import is not implemented yet');
+  if (wrappedKeys !== null && wrappedKeys !== undefined) {
+    throw new KmsError('not-implemented', 'wrappedKeys: wrapped import is not implemented yet');
+  }
+}
+
+function sizeOf({ size }: CreateBody, type: 'oct' | 'RSA'): number {
+  const sizes = SIZES[type];
+  if (typeof size === 'number' && sizes.includes(size)) return size;
+  throw invalidField('size', `expected one of ${sizes.join(', ')} for type ${type}`);
+}
+
+function noSize({ size }: CreateBody): null {
+  if (size === null || size === undefined) return null;
+  throw invalidField('size', 'not accepted for type EC: give curve');
+}
+
+/** `crv` is the older name of `curve`. */
+function curveOf({ curve, crv }: CreateBody): Curve {
+  const named = curve ?? crv;
+  if (named === null || named === undefined) throw invalidField('curve', `expected one of ${CURVES.join(', ')}`);
+  if (crv !== null && crv !== undefined && crv !== named) throw invalidField('crv', 'expected the same value as curve');
+  return named;
+}
+
+function noCurve({ curve, crv, type }: CreateBody): null {
+  if ((curve ?? crv) === null || (curve ?? crv) === undefined) return null;
+  throw invalidField('curve', `not accepted for type ${type ?? ''}`);
+}
+
+/** Absent and empty mean the default (okms-cli sends an empty list); duplicates collapse. */
+function usagesOf({ operations }: CreateBody, kind: Kind): readonly Usage[] {
+  const asked = new Set(operations ?? []);
+  if (asked.size === 0) return defaultUsages(kind);
+  const possible = possibleUsages(kind);
+  const unfit = [...asked].find((usage) => !possible.includes(usage));
+  if (unfit !== undefined) throw invalidField('operations', `${unfit} is not possible for type ${kind}`);
+  return possible.filter((usage) => asked.has(usage));
+}
+
+/** RFC 3339, UTC. */
+function date(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** @param jwk the public half, to be shown beside the metadata; undefined without `format=jwk` */
+export function toServiceKey(key: Key, jwk?: PublicJwk): object {
+  return {
+    id: key.id,
+    name: key.label,
+    type: key.kind,
+    class: key.kind === 'oct' ? 'SECRET_KEY' : 'KEY_PAIR',
+    protectionLevel: 'HSM',
+    operations: key.usages,
+    ...(key.bits === null ? {} : { size: key.bits }),
+    ...(key.curve === null ? {} : { curve: key.curve }),
+    attributes: attributes(key),
+    ...(jwk === undefined ? {} : { keys: [{ kid: key.id, ...jwk, key_ops: key.usages }] }),
+  };
+}
+
+function attributes(key: Key): object {
+  const generated = key.origin === 'generated';
+  return {
+    state: visibleState(key),
+    original_creation_date: date(key.createdMs),
+    ...(key.activatedMs === null ? {} : { activation_date: date(key.activatedMs) }),
+    ...(key.deactivatedMs === null ? {} : { deactivation_date: date(key.deactivatedMs) }),
+    ...(key.compromisedMs === null ? {} : { compromise_date: date(key.compromisedMs) }),
+    extractable: false,
+    never_extractable: generated,
+    sensitive: true,
+    always_sensitive: generated,
+  };
+}
+
+const LIVE: readonly KeyState[] = ['active', 'deactivated', 'compromised'];
+const TOMBSTONES: readonly KeyState[] = ['destroyed', 'destroyed_compromised'];
+
+/** Without a filter: every key that is not destroyed (okms-rest-api §2.4). */
+export function statesOf(filter: z.infer<typeof keyState> | undefined): readonly KeyState[] {
+  if (filter === undefined) return LIVE;
+  if (filter === 'all') return [...LIVE, ...TOMBSTONES];
+  return filter === 'pre_active' ? [] : [filter];
+}

@@ -1,0 +1,77 @@
+/**
+ * The one check of a JSON text before anybody looks into it (security S-18): UTF-8 without errors, no duplicate
+ * members, no `__proto__`, bounded depth, no lone surrogates. Pure.
+ */
+
+import { KmsError } from '../errors.ts';
+
+const DEPTH_MAX = 16;
+
+function malformed(expected: string): KmsError {
+  return new KmsError('malformed-request', `the body is not acceptable JSON: ${expected}`);
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** @returns the parsed value @throws KmsError `malformed-request`, never quoting the text */
+export function parseStrictJson(bytes: Uint8Array): unknown {
+  const text = decode(bytes);
+  assertDepth(text);
+  const value = parse(text);
+  assertMembers(text);
+  return value;
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw malformed('expected UTF-8');
+  }
+}
+
+/** Before parsing, as the parser recurses. */
+function assertDepth(text: string): void {
+  let depth = 0;
+  for (const { 0: token } of text.matchAll(TOKENS)) {
+    if (token === '{' || token === '[') depth += 1;
+    else if (token === '}' || token === ']') depth -= 1;
+    if (depth > DEPTH_MAX) throw malformed(`nested deeper than ${DEPTH_MAX}`);
+  }
+}
+
+/** Strings as a whole, and the structure around them; everything else is left to JSON.parse. */
+const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\]:,]/gs;
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's message quotes the text.
+    throw malformed('syntax error');
+  }
+}
+
+/** On a text that JSON.parse accepted: a string followed by a colon is a member name. */
+function assertMembers(text: string): void {
+  const open: Set<string>[] = [];
+  let last = '';
+  for (const { 0: token } of text.matchAll(TOKENS)) {
+    if (token === '{' || token === '[') open.push(new Set());
+    else if (token === '}' || token === ']') open.pop();
+    else if (token === ':') addMember(open.at(-1), last);
+    else if (token !== ',') last = checkedString(token);
+  }
+}
+
+function checkedString(token: string): string {
+  const text = token.includes('\\') ? (JSON.parse(token) as string) : token.slice(1, -1);
+  if (/\p{Surrogate}/u.test(text)) throw malformed('lone surrogate in a string');
+  return text;
+}
+
+function addMember(members: Set<string> | undefined, name: string): void {
+  if (name === '__proto__') throw malformed('member __proto__');
+  if (members?.has(name) === true) throw malformed('duplicate member');
+  members?.add(name);
+}

@@ -1,0 +1,94 @@
+/**
+ * Files of a new $KMS_HOME: token configuration, PINs, settings, client files. Written with the mode they keep;
+ * secrets are random and never pass through an argument list.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { KmsError } from '../errors.ts';
+
+/** Replaces the file in one step, so that nobody reads half of it. */
+export function writeWhole(path: string, content: string, mode: number): void {
+  const temporary = `${path}.new`;
+  rmSync(temporary, { force: true });
+  writeFileSync(temporary, content, { mode, flush: true });
+  renameSync(temporary, path);
+}
+
+export function makeDirectories(home: string): void {
+  mkdirSync(home, { recursive: true, mode: 0o700 });
+  for (const name of ['softhsm', 'softhsm/tokens', 'audit', 'tls', 'clients']) {
+    mkdirSync(join(home, name), { recursive: true, mode: 0o700 });
+  }
+}
+
+/** @param template the repository's softhsm2.conf */
+export function writeTokenConfiguration(home: string, template: string): void {
+  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', join(home, 'softhsm', 'tokens'));
+  writeWhole(join(home, 'softhsm', 'softhsm2.conf'), text, 0o600);
+}
+
+/** PINs of 24 characters, 144 random bits; existing ones stay. */
+export function writePins(home: string): void {
+  for (const name of ['user.pin', 'so.pin']) {
+    const path = join(home, 'softhsm', name);
+    if (!existsSync(path)) writeWhole(path, randomBytes(18).toString('base64url'), 0o400);
+  }
+}
+
+const SETTINGS_HEADER = `# Settings of this installation's host. What is not here has the default documented in src/config.ts;
+# each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
+`;
+
+export function writeSettings(home: string, tokenLabel: string): void {
+  const path = join(home, 'kms.yaml');
+  if (existsSync(path)) return;
+  const hostId = randomBytes(8).toString('hex');
+  writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { profile: 'softhsm-2.6.1', tokenLabel } }), 0o600);
+}
+
+export interface ClientFacts {
+  readonly okmsId: string;
+  readonly vaultName: string;
+  readonly endpoint: string;
+  readonly vaultUrl: string;
+}
+
+/** For scripts: admin.json; for okms-cli: okms.yaml. Rewritten whenever the endpoint changed. */
+export function writeClientConfiguration(home: string, facts: ClientFacts): void {
+  const files = {
+    ca: join(home, 'tls', 'ca.pem'),
+    cert: join(home, 'clients', 'admin.pem'),
+    key: join(home, 'clients', 'admin.key'),
+  };
+  writeWhole(join(home, 'clients', 'admin.json'), `${JSON.stringify({ ...facts, ...files }, null, 2)}\n`, 0o600);
+  const http = {
+    endpoint: facts.endpoint,
+    ca: files.ca,
+    auth: { type: 'mtls', cert: files.cert, key: files.key, okmsId: facts.okmsId },
+  };
+  const okms = { version: 1, profile: 'default', default: { http } };
+  writeWhole(join(home, 'okms.yaml'), stringify(okms), 0o600);
+}
+
+/**
+ * PKCS#12 by openssl: the key through a file, the password through standard input.
+ * @throws KmsError `internal` with openssl's own message
+ */
+export function writePkcs12(home: string, password: string): void {
+  const file = (name: string): string => join(home, 'clients', name);
+  const run = spawnSync(
+    'openssl',
+    [
+      'pkcs12', '-export', '-inkey', file('admin.key'), '-in', file('admin.pem'),
+      '-certfile', join(home, 'tls', 'access-ca.pem'), '-name', 'KMS administrator',
+      '-out', file('admin.p12.new'), '-passout', 'stdin',
+    ],
+    { input: `${password}\n`, encoding: 'utf8' },
+  );
+  if (run.status !== 0) throw new KmsError('internal', `openssl pkcs12 failed: ${run.stderr || String(run.error)}`);
+  renameSync(file('admin.p12.new'), file('admin.p12'));
+}

@@ -1,0 +1,72 @@
+/** `kms serve`: start, signals, drain, close. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Port, paths } from '../app.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { KmsError } from '../errors.ts';
+import { openSqliteStore } from '../store/sqlite.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { serveMetrics } from './metrics-server.ts';
+import { Supervisor } from './supervisor.ts';
+
+const LOOPBACK = /^(?:127\.|::1$|localhost$)/;
+
+/** @returns the exit code, when the service has ended */
+export async function serve(options: { readonly devExposed: boolean }): Promise<number> {
+  const config = loadConfig(process.env);
+  const kind = await installationKind(config);
+  assertNotExposed(config, kind, options.devExposed);
+  const logger = createLogger({ level: config.log.level, base: { pid: process.pid } });
+  return new Promise((resolve, reject) => {
+    let ports: Readonly<Record<Port, number>> | undefined;
+    const supervisor = new Supervisor(config, logger, {
+      ready: () => { if (ports !== undefined) announce(config, kind, ports); },
+      fatal: (message) => { reject(new KmsError('internal', message)); },
+    });
+    const metrics = serveMetrics(supervisor, config.server.metricsPort, (err) => { logger.warn({ err }, 'no metrics'); });
+    const stop = (): void => {
+      metrics.close();
+      void supervisor.stop().then(() => { resolve(0); });
+    };
+    process.once('SIGTERM', stop);
+    process.once('SIGINT', stop);
+    supervisor.start().then((bound) => { ports = bound; }, reject);
+  });
+}
+
+async function installationKind(config: Config): Promise<'dev' | 'prod'> {
+  const store = await openSqliteStore(paths.store(config.home));
+  try {
+    const installation = await store.installation();
+    if (installation === undefined) throw new KmsError('internal', `no installation in ${config.home}: run kms init`);
+    return installation.kind;
+  } finally {
+    await store.close();
+  }
+}
+
+/** A development installation hands out keys more easily than anybody beyond this machine should see. */
+function assertNotExposed({ server }: Config, kind: 'dev' | 'prod', devExposed: boolean): void {
+  const exposed = server.addresses.find((address) => !LOOPBACK.test(address));
+  if (kind === 'prod' || devExposed || exposed === undefined) return;
+  throw new KmsError('forbidden', `kind=dev listens on loopback only, not on ${exposed}: say --dev-exposed to insist`);
+}
+
+/** A first call to copy, then the line that scripts wait for. */
+function announce({ home }: Config, kind: string, { api, public: open }: Readonly<Record<Port, number>>): void {
+  const client = JSON.parse(readFileSync(join(home, 'clients', 'admin.json'), 'utf8')) as { okmsId: string };
+  const endpoint = `https://localhost:${api}`;
+  const base = `${endpoint}/api/${client.okmsId}/v1/servicekey`;
+  const curl = `curl -sS --cacert ${home}/tls/ca.pem --cert ${home}/clients/admin.pem --key ${home}/clients/admin.key`;
+  const json = `-H 'content-type: application/json'`;
+  process.stdout.write(`
+First call, to copy and paste: make an AES-256 key in the HSM and encrypt with it.
+
+  KMS='${curl}'
+  ID=$($KMS ${json} -d '{"name":"first","type":"oct","size":256}' ${base} | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
+  $KMS ${json} -d "{\\"plaintext\\":\\"$(printf 'hello' | base64)\\"}" ${base}/$ID/encrypt
+
+ready ${endpoint} (API) https://localhost:${open} (public) kind=${kind}
+`);
+}

@@ -1,0 +1,126 @@
+/** The supervisor's view of one server process. */
+
+import cluster, { type Worker } from 'node:cluster';
+import type { Socket } from 'node:net';
+import type { Port } from '../app.ts';
+import type { MetricsSnapshot } from '../telemetry/metrics.ts';
+import { DRAIN_DEADLINE_MS, type ToProcess, type ToSupervisor } from './protocol.ts';
+
+export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'ended';
+
+export interface ChildEvents {
+  changed(child: ServerChild): void;
+  replace(child: ServerChild, reason: string): void;
+  fatal(message: string): void;
+  /** @param planned it was told to drain and said that it had */
+  ended(child: ServerChild, planned: boolean, how: string): void;
+}
+
+/** After its own deadline the process had time to close; then it is killed. */
+const KILL_AFTER_MS = DRAIN_DEADLINE_MS + 1000;
+const METRICS_MS = 1000;
+
+export class ServerChild {
+  readonly #worker: Worker;
+  readonly #events: ChildEvents;
+  readonly startedMs = performance.now();
+  #phase: ChildPhase = 'starting';
+  #drained = false;
+  #settled = false;
+  #metricsId = 0;
+  readonly #metrics = new Map<number, (snapshot: MetricsSnapshot) => void>();
+
+  constructor(events: ChildEvents) {
+    this.#events = events;
+    this.#worker = cluster.fork();
+    this.#worker.on('message', (message: ToSupervisor) => { this.#receive(message); });
+    this.#worker.on('error', () => undefined);
+    this.#worker.on('exit', (code, signal) => { this.#exit(code, signal); });
+  }
+
+  get phase(): ChildPhase {
+    return this.#phase;
+  }
+
+  /** It has logged in, or failed to: another process may try now. */
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  get pid(): number {
+    return this.#worker.process.pid ?? 0;
+  }
+
+  give(port: Port, socket: Socket): void {
+    this.#send({ kind: 'socket', port }, socket);
+  }
+
+  record(event: string, detail: Readonly<Record<string, string | number>>): void {
+    this.#send({ kind: 'record', event, detail });
+  }
+
+  drain(): void {
+    if (this.#phase === 'draining' || this.#phase === 'ended') return;
+    this.#phase = 'draining';
+    this.#send({ kind: 'drain' });
+    setTimeout(() => { this.#worker.process.kill('SIGKILL'); }, KILL_AFTER_MS).unref();
+  }
+
+  /** Undefined when the process does not answer in time. */
+  metrics(): Promise<MetricsSnapshot | undefined> {
+    const id = this.#metricsId++;
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.#metrics.delete(id);
+        resolve(undefined);
+      }, METRICS_MS);
+      this.#metrics.set(id, (snapshot) => {
+        clearTimeout(timer);
+        resolve(snapshot);
+      });
+      this.#send({ kind: 'metrics', id });
+    });
+  }
+
+  #send(message: ToProcess, socket?: Socket): void {
+    // A process that just died is noticed by its exit.
+    if (!this.#worker.isConnected()) {
+      socket?.destroy();
+      return;
+    }
+    this.#worker.process.send(message, socket, {}, (error) => { if (error !== null) socket?.destroy(); });
+  }
+
+  #receive(message: ToSupervisor): void {
+    switch (message.kind) {
+      case 'listening':
+      case 'ready':
+        if (this.#phase === 'draining') return;
+        this.#phase = message.kind;
+        this.#settled ||= message.kind === 'ready';
+        this.#events.changed(this);
+        return;
+      case 'waiting':
+        this.#settled = true;
+        this.#events.changed(this);
+        return;
+      case 'replace':
+        this.#events.replace(this, message.reason);
+        return;
+      case 'drained':
+        this.#drained = true;
+        return;
+      case 'fatal':
+        this.#events.fatal(message.message);
+        return;
+      case 'metrics':
+        this.#metrics.get(message.id)?.(message.snapshot);
+        this.#metrics.delete(message.id);
+    }
+  }
+
+  #exit(code: number, signal: string): void {
+    this.#phase = 'ended';
+    this.#events.ended(this, this.#drained, signal === '' ? `exit code ${code}` : `signal ${signal}`);
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * The supervisor: holds the listening sockets and no keys, hands each connection to a ready server process, replaces a
+ * sick process before it ends and restarts a dead one, at first at once, then with back-off (design §2).
+ */
+
+import cluster from 'node:cluster';
+import type { Socket } from 'node:net';
+import type { Port } from '../app.ts';
+import type { Config } from '../config.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { MetricsSnapshot } from '../telemetry/metrics.ts';
+import { ServerChild } from './server-child.ts';
+import { Sockets } from './sockets.ts';
+
+const BACKOFF_MS = [0, 250, 500, 1000, 2000, 5000];
+/** A process that lived this long shows that restarting works. */
+const STABLE_MS = 60_000;
+
+export interface SupervisorEvents {
+  /** All processes are ready for the first time. */
+  readonly ready: () => void;
+  /** The service cannot run; it has ended its processes. */
+  readonly fatal: (message: string) => void;
+}
+
+export class Supervisor {
+  readonly #config: Config;
+  readonly #logger: Logger;
+  readonly #events: SupervisorEvents;
+  readonly #sockets: Sockets;
+  readonly #children: ServerChild[] = [];
+  readonly #restarts = new Map<string, number>();
+  /** What happened while no process was ready to record it. */
+  #unrecorded: { readonly event: string; readonly detail: Readonly<Record<string, string | number>> }[] = [];
+  #next = 0;
+  #failures = 0;
+  #announced = false;
+  #stopping: (() => void) | undefined;
+
+  constructor(config: Config, logger: Logger, events: SupervisorEvents) {
+    this.#config = config;
+    this.#logger = logger;
+    this.#events = events;
+    this.#sockets = new Sockets((port, socket) => this.#give(port, socket));
+    cluster.setupPrimary({ exec: new URL('./server-process.js', import.meta.url).pathname, args: [], serialization: 'advanced' });
+  }
+
+  /** @returns the ports in use @throws KmsError `conflict` when one is taken */
+  async start(): Promise<Readonly<Record<Port, number>>> {
+    const { addresses, port, publicPort } = this.#config.server;
+    const api = await this.#sockets.listen('api', addresses, port);
+    const open = await this.#sockets.listen('public', addresses, publicPort);
+    this.#spawn();
+    return { api, public: open };
+  }
+
+  restarts(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#restarts);
+  }
+
+  async metrics(): Promise<readonly MetricsSnapshot[]> {
+    const snapshots = await Promise.all(this.#live().map((child) => child.metrics()));
+    return snapshots.filter((snapshot) => snapshot !== undefined);
+  }
+
+  /** Stops accepting, drains every process, and resolves when the last one has ended. */
+  stop(): Promise<void> {
+    this.#sockets.close();
+    return new Promise((resolve) => {
+      this.#stopping = resolve;
+      for (const child of this.#children) child.drain();
+      if (this.#children.length === 0) resolve();
+    });
+  }
+
+  #live(): ServerChild[] {
+    return this.#children.filter(({ phase }) => phase !== 'draining' && phase !== 'ended');
+  }
+
+  /** Ready processes in turn; else one that at least answers; else the connection waits. */
+  #give(port: Port, socket: Socket): boolean {
+    const ready = this.#children.filter(({ phase }) => phase === 'ready');
+    const able = ready.length > 0 ? ready : this.#children.filter(({ phase }) => phase === 'listening');
+    const child = able[this.#next++ % Math.max(able.length, 1)];
+    child?.give(port, socket);
+    return child !== undefined;
+  }
+
+  #spawn(): ServerChild {
+    const child = new ServerChild({
+      changed: (changed) => { this.#changed(changed); },
+      replace: (sick, reason) => { this.#replace(sick, reason); },
+      fatal: (message) => { this.#fatal(message); },
+      ended: (ended, planned, how) => { this.#ended(ended, planned, how); },
+    });
+    this.#children.push(child);
+    return child;
+  }
+
+  /**
+   * Processes start one after the other: only the first logs in to a token that may count wrong PINs.
+   */
+  #changed(child: ServerChild): void {
+    this.#sockets.retry();
+    this.#recordPending();
+    const live = this.#live();
+    const mayStart = live.every(({ settled }) => settled) && this.#stopping === undefined;
+    if (mayStart && live.length < this.#config.server.processes) this.#spawn();
+    const ready = this.#children.filter(({ phase }) => phase === 'ready').length;
+    if (child.phase !== 'ready' || this.#announced || ready < this.#config.server.processes) return;
+    this.#announced = true;
+    this.#events.ready();
+  }
+
+  /** The replacement first: the sick one is drained when the new one listens, and answers 503 until then. */
+  #replace(sick: ServerChild, reason: string): void {
+    if (sick.phase === 'draining' || this.#stopping !== undefined) return;
+    this.#note('process.replace', reason, sick.pid);
+    const fresh = this.#spawn();
+    const watch = setInterval(() => {
+      if (fresh.phase === 'starting') return;
+      clearInterval(watch);
+      sick.drain();
+    }, 10);
+  }
+
+  #ended(child: ServerChild, planned: boolean, how: string): void {
+    this.#children.splice(this.#children.indexOf(child), 1);
+    if (this.#stopping !== undefined) {
+      if (this.#children.length === 0) this.#stopping();
+      return;
+    }
+    if (planned) return;
+    this.#note('process.restart', how, child.pid);
+    this.#failures = performance.now() - child.startedMs > STABLE_MS ? 0 : this.#failures;
+    const delay = BACKOFF_MS[Math.min(this.#failures++, BACKOFF_MS.length - 1)];
+    setTimeout(() => {
+      if (this.#stopping === undefined && this.#live().length < this.#config.server.processes) this.#spawn();
+    }, delay);
+  }
+
+  #fatal(message: string): void {
+    if (this.#stopping !== undefined) return;
+    void this.stop().then(() => { this.#events.fatal(message); });
+  }
+
+  /** To log and metric at once, to the audit through the next ready process. */
+  #note(event: string, reason: string, pid: number): void {
+    this.#restarts.set(event, (this.#restarts.get(event) ?? 0) + 1);
+    this.#logger.warn({ event, reason, process: pid }, 'server process');
+    this.#unrecorded.push({ event, detail: { reason, process: pid } });
+    this.#recordPending();
+  }
+
+  #recordPending(): void {
+    const ready = this.#children.find(({ phase }) => phase === 'ready');
+    if (ready === undefined) return;
+    for (const { event, detail } of this.#unrecorded) ready.record(event, detail);
+    this.#unrecorded = [];
+  }
+}

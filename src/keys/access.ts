@@ -1,0 +1,209 @@
+/**
+ * The gate: the only place that decides who may do what. Every operation passes it in one order: vault → permission →
+ * key → usage → state → run → audit. The audit record is on disk before the caller learns the outcome.
+ */
+
+import { isAllowed } from '../auth/policy.ts';
+import type { Principal } from '../auth/principal.ts';
+import type { FloodGate, SourceRefusal } from '../audit/flood.ts';
+import type { AuditLog } from '../audit/log.ts';
+import type { AuditEvent } from '../audit/record.ts';
+import { asKmsError, isTransient, KmsError } from '../errors.ts';
+import type { KeyStore } from '../store/store.ts';
+import { ChangeWatch, FreshCache } from './cache.ts';
+import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, Vault } from './key.ts';
+import { isTombstone, usableVersions } from './state.ts';
+import type { Operation } from './usage.ts';
+
+/** One request, as a door hands it in. */
+export interface Call {
+  readonly principal: Principal;
+  readonly vault: Vault;
+  readonly requestId: string;
+  /** Client address. */
+  readonly source: string;
+}
+
+/** What a decided operation adds to its audit record. */
+export type AuditFacts = Pick<AuditEvent, 'key' | 'version' | 'algorithm' | 'bits' | 'objectIds' | 'detail'>;
+
+export interface Outcome<T> {
+  readonly value: T;
+  readonly facts?: AuditFacts;
+}
+
+export interface GateOptions {
+  readonly store: KeyStore;
+  readonly audit: AuditLog;
+  readonly floods: FloodGate;
+  readonly installation: Installation;
+  readonly now: () => number;
+}
+
+/** Proof of identity read from an access certificate; see auth/client-certificate.ts. */
+export interface PresentedCertificate {
+  readonly issuerKeyHash: string;
+  readonly serial: string;
+  readonly okmsDomain: string | null;
+}
+
+const KEYS_CACHED = 10_000;
+const PRINCIPALS_CACHED = 1_000;
+
+export class Gate {
+  readonly #options: GateOptions;
+  readonly #watch: ChangeWatch;
+  readonly #keys: FreshCache<Key | undefined>;
+  readonly #vaults: FreshCache<readonly Vault[]>;
+  readonly #credentials: FreshCache<Credential | undefined>;
+  readonly #assignments: FreshCache<readonly Assignment[]>;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+    this.#watch = new ChangeWatch(options.store);
+    this.#keys = new FreshCache(this.#watch, KEYS_CACHED);
+    this.#vaults = new FreshCache(this.#watch, 1);
+    this.#credentials = new FreshCache(this.#watch, PRINCIPALS_CACHED);
+    this.#assignments = new FreshCache(this.#watch, PRINCIPALS_CACHED);
+  }
+
+  /** @throws KmsError `unauthenticated` for a certificate we do not know, or that was revoked or belongs elsewhere */
+  async identify({ issuerKeyHash, serial, okmsDomain }: PresentedCertificate): Promise<Principal> {
+    const credential = await this.#credentials.get(`${issuerKeyHash} ${serial}`, () =>
+      this.#options.store.credential(issuerKeyHash, serial));
+    if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
+    if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired');
+    if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
+    const issuer = `urn:kms:${this.#options.installation.id}`;
+    const { vaultId, subject } = credential;
+    return { method: 'certificate', issuer, subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
+  }
+
+  /**
+   * The vault a request is for.
+   * @param vaultId of the path; null where the route names none, then it is the credential's
+   * @throws KmsError `forbidden`, the same for a foreign vault and one that does not exist
+   */
+  async enter(principal: Principal, vaultId: string | null): Promise<Vault> {
+    const wanted = vaultId ?? principal.vaultId;
+    const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
+    const vault = vaults.find(({ id }) => id === wanted);
+    if (vault === undefined || (principal.vaultId !== null && principal.vaultId !== vault.id)) {
+      throw new KmsError('forbidden', 'the credential does not belong to this OKMS domain');
+    }
+    return vault;
+  }
+
+  /** Runs an operation on key material. `versions` are those that may serve it, newest first. */
+  async use<T>(
+    call: Call,
+    operation: Operation,
+    keyId: string,
+    work: (key: Key, versions: readonly [KeyVersion, ...KeyVersion[]]) => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#recorded(call, operation.event, keyId, async () => {
+      const key = await this.#admit(call, operation.permission, keyId);
+      if (!key.usages.includes(operation.usage)) {
+        throw new KmsError('wrong-usage', `the key lacks the usage ${operation.usage}`);
+      }
+      return work(key, usableVersions(key, operation, this.#options.now()));
+    });
+  }
+
+  /** Runs a management operation on one key, as the store has it now. */
+  async manage<T>(
+    call: Call,
+    event: string,
+    permission: Permission,
+    keyId: string,
+    work: (key: Key) => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#recorded(call, event, keyId, async () => work(await this.#admit(call, permission, keyId)));
+  }
+
+  /** Runs an operation on the vault's collection of keys, such as create. */
+  async manageVault<T>(
+    call: Call,
+    event: string,
+    permission: Permission,
+    work: () => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#recorded(call, event, undefined, async () => {
+      await this.#authorise(call, permission, null);
+      return work();
+    });
+  }
+
+  /** For listings: which of these keys the caller may see. Each page is one decision in the audit. */
+  async list<T>(call: Call, work: (mayGet: (key: Key) => boolean) => Promise<Outcome<T>>): Promise<T> {
+    return this.#recorded(call, 'key.list', undefined, async () => {
+      const assignments = await this.#assignmentsOf(call.principal);
+      const mayGet = (key: Key): boolean => isAllowed(assignments, 'key/get', call.vault.id, key.id);
+      if (!assignments.some(({ vaultId }) => vaultId === null || vaultId === call.vault.id)) throw forbidden('key/get');
+      return work(mayGet);
+    });
+  }
+
+  /** Reports a refusal from before the gate: authentication, limits, unknown route, unreadable request. */
+  async refused(refusal: Omit<SourceRefusal, 'event' | 'result'>): Promise<void> {
+    await this.#options.floods.refused({ ...refusal, event: 'request.refused', result: 'refused' });
+  }
+
+  /** A commit of our own is visible to the next question of the same turn. */
+  changed(): void {
+    this.#watch.forget();
+  }
+
+  async #admit(call: Call, permission: Permission, keyId: string): Promise<Key> {
+    await this.#authorise(call, permission, keyId);
+    const key = await this.#keys.get(`${call.vault.id} ${keyId}`, () =>
+      this.#options.store.findKey(call.vault.id, keyId));
+    if (key === undefined || isTombstone(key)) throw new KmsError('not-found', 'no such key');
+    return key;
+  }
+
+  async #authorise(call: Call, permission: Permission, keyId: string | null): Promise<void> {
+    const assignments = await this.#assignmentsOf(call.principal);
+    if (!isAllowed(assignments, permission, call.vault.id, keyId)) throw forbidden(permission);
+  }
+
+  #assignmentsOf({ method, issuer, subject }: Principal): Promise<readonly Assignment[]> {
+    return this.#assignments.get(JSON.stringify([method, issuer, subject]), () =>
+      this.#options.store.assignments(method, issuer, subject));
+  }
+
+  async #recorded<T>(
+    call: Call,
+    event: string,
+    key: string | undefined,
+    decide: () => Promise<Outcome<T>>,
+  ): Promise<T> {
+    const { audit } = this.#options;
+    if (!audit.healthy()) throw new KmsError('audit-unavailable', 'the audit log cannot be written', { retryAfter: 2 });
+    const about = { event, ...callFacts(call), ...(key === undefined ? {} : { key }) };
+    let outcome: Outcome<T>;
+    try {
+      outcome = await decide();
+    } catch (thrown) {
+      const error = asKmsError(thrown);
+      const result = isTransient(error.code) || error.code === 'internal' ? 'failed' : 'refused';
+      await audit.append({ ...about, result, reason: error.code });
+      throw error;
+    }
+    await audit.append({ ...about, ...outcome.facts, result: 'success' });
+    return outcome.value;
+  }
+}
+
+function callFacts({ principal, vault, requestId, source }: Call): Omit<AuditEvent, 'event' | 'result'> {
+  const { method, issuer, subject, credential } = principal;
+  return { requestId, vault: vault.id, principal: { method, issuer, subject }, credential, source };
+}
+
+function unauthenticated(why: string): KmsError {
+  return new KmsError('unauthenticated', `the client certificate is ${why}`);
+}
+
+function forbidden(permission: Permission): KmsError {
+  return new KmsError('forbidden', `the permission ${permission} is missing`);
+}

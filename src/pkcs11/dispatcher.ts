@@ -1,0 +1,149 @@
+/**
+ * Hands jobs to token threads: bounded queues, batches, deadlines. Runs on the event loop and makes no token call.
+ *
+ * The first thread does everything that is slow and is the only one that creates or destroys objects (SoftHSM fails
+ * sporadically when two create). The second serves fast jobs only, so that a key generation of seconds cannot delay a
+ * cipher operation of microseconds. Further threads serve both.
+ */
+
+import { KmsError } from '../errors.ts';
+import type { Job, Reply } from './job.ts';
+import type { ThreadHandle } from './thread-handle.ts';
+import type { Lane } from './thread-handle.ts';
+
+export interface DispatcherOptions {
+  /** At least 2. */
+  readonly threads: number;
+  /** Largest number of fast jobs in one message. */
+  readonly batchMax: number;
+  /** Jobs waiting, over all queues; beyond it `overloaded`. */
+  readonly queueMax: number;
+  /** Milliseconds for one message of ordinary jobs. */
+  readonly callTimeoutMs: number;
+  /** Milliseconds for one object creation. */
+  readonly createTimeoutMs: number;
+}
+
+/** What a job costs on the token, which decides queue and batch. */
+export type Cost = 'fast' | 'slow' | 'heavy' | 'create';
+
+interface Waiting {
+  readonly job: Job;
+  readonly cost: Cost;
+  readonly since: number;
+  readonly resolve: (reply: Reply) => void;
+  readonly reject: (error: KmsError) => void;
+}
+
+/** Which queue, and how many jobs a message may hold: a batch is also the blast radius of a hang. */
+const LANES: Readonly<Record<Cost, { readonly lane: Lane; readonly batch: number }>> = {
+  fast: { lane: 'fast', batch: Number.MAX_SAFE_INTEGER },
+  slow: { lane: 'slow', batch: 4 },
+  heavy: { lane: 'slow', batch: 1 },
+  create: { lane: 'create', batch: 1 },
+};
+
+export class Dispatcher {
+  readonly #options: DispatcherOptions;
+  readonly #queues: Readonly<Record<Lane, Waiting[]>> = { fast: [], slow: [], create: [] };
+  readonly #threads: ThreadHandle[] = [];
+  #scheduled = false;
+  #closed: KmsError | undefined;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  addThread(thread: ThreadHandle): void {
+    this.#threads.push(thread);
+    this.#schedule();
+  }
+
+  removeThread(thread: ThreadHandle): void {
+    const index = this.#threads.indexOf(thread);
+    if (index >= 0) this.#threads.splice(index, 1);
+  }
+
+  depth(): Readonly<Record<Lane, number>> {
+    return { fast: this.#queues.fast.length, slow: this.#queues.slow.length, create: this.#queues.create.length };
+  }
+
+  busy(): boolean {
+    return this.#threads.some((thread) => thread.busy) || Object.values(this.#queues).some((queue) => queue.length > 0);
+  }
+
+  /** Answers everything that waits, and every later job, with `error`. Jobs in a thread are left to finish. */
+  refuse(error: KmsError): void {
+    this.#closed = error;
+    for (const queue of Object.values(this.#queues)) for (const waiting of queue.splice(0)) waiting.reject(error);
+  }
+
+  /** @throws KmsError `overloaded` at once when the queues are full, or later when the job waited too long */
+  submit(job: Job, cost: Cost): Promise<Reply> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed);
+    const { fast, slow, create } = this.#queues;
+    if (fast.length + slow.length + create.length >= this.#options.queueMax) return Promise.reject(overloaded());
+    return new Promise((resolve, reject) => {
+      this.#queues[LANES[cost].lane].push({ job, cost, since: performance.now(), resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** Jobs of one event-loop turn travel together: one message per job halves the rate. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    this.#dropStale();
+    for (const thread of this.#threads) {
+      if (!thread.idle) continue;
+      const lane = thread.lanes.find((name) => this.#queues[name].length > 0);
+      if (lane !== undefined) this.#give(thread, lane);
+    }
+  }
+
+  #give(thread: ThreadHandle, lane: Lane): void {
+    const batch = this.#take(lane);
+    const creates = lane === 'create';
+    const timeout = creates ? this.#options.createTimeoutMs : this.#options.callTimeoutMs;
+    thread.run(batch.map(({ job }) => job), timeout).then(
+      (replies) => {
+        batch.forEach((waiting, index) => { settle(waiting, replies[index]); });
+        this.#pump();
+      },
+      (error: unknown) => { for (const waiting of batch) waiting.reject(error as KmsError); },
+    );
+  }
+
+  #take(lane: Lane): Waiting[] {
+    const queue = this.#queues[lane];
+    const serving = this.#threads.filter((thread) => thread.lanes.includes(lane)).length;
+    const share = Math.ceil(queue.length / Math.max(serving, 1));
+    const cap = LANES[queue[0]?.cost ?? 'heavy'].batch;
+    return queue.splice(0, Math.max(1, Math.min(share, cap, this.#options.batchMax)));
+  }
+
+  /** A caller that waited longer than a call may take has given up, or will. Never run, so safe to repeat. */
+  #dropStale(): void {
+    const oldest = performance.now() - this.#options.callTimeoutMs;
+    for (const lane of ['fast', 'slow'] as const) {
+      const queue = this.#queues[lane];
+      while (queue[0] !== undefined && queue[0].since < oldest) queue.shift()?.reject(overloaded());
+    }
+  }
+}
+
+function settle(waiting: Waiting, reply: Reply | undefined): void {
+  if (reply === undefined) waiting.reject(new KmsError('internal', 'a token thread lost a reply'));
+  else waiting.resolve(reply);
+}
+
+function overloaded(): KmsError {
+  return new KmsError('overloaded', 'the HSM queue is full', { retryAfter: 1 });
+}

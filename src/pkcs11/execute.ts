@@ -1,0 +1,150 @@
+/** Runs one job on a token thread's session. Lengths and types were checked before; the token's answer is checked here. */
+
+import ck from 'pkcs11js';
+import { CryptokiError, type Handle } from './cryptoki.ts';
+import type { Job, Reply, Results } from './job.ts';
+import { GCM_IV_BYTES, GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
+import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
+import type { TokenSession } from './session.ts';
+import type { Attribute } from './template.ts';
+
+/** Jobs that may run once more after a session was lost: they leave nothing behind. */
+const IDEMPOTENT: ReadonlySet<Job['op']> = new Set(['encrypt', 'encryptGcm', 'decrypt', 'sign', 'verify', 'random', 'list', 'destroy']);
+
+/** Bytes that no mechanism of ours adds beyond: a tag, a block of padding, or the 8 bytes of a key wrap. */
+const LARGEST_EXPANSION = 16;
+
+export function execute(session: TokenSession, job: Job): Reply {
+  try {
+    return { ok: session.run((current) => run(current, job), IDEMPOTENT.has(job.op)) };
+  } catch (error) {
+    if (error instanceof CryptokiError) return { code: error.code, call: error.call };
+    return { code: ck.CKR_FUNCTION_FAILED, call: `${job.op}: ${String(error)}` };
+  }
+}
+
+function run(session: TokenSession, job: Job): Results[Job['op']] {
+  const { cryptoki, handle, profile } = session;
+  switch (job.op) {
+    case 'encryptGcm':
+      return encryptGcm(session, job);
+    case 'encrypt': {
+      const mechanism = toCkMechanism(job.mechanism, profile);
+      return cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, job.data.length + LARGEST_EXPANSION);
+    }
+    case 'decrypt': {
+      // As long as the ciphertext: SoftHSM refuses the length of the plaintext as too small.
+      const mechanism = toCkMechanism(job.mechanism, profile);
+      return cryptoki.decrypt(handle, mechanism, fromObjectHandle(job.key), job.data, job.data.length);
+    }
+    case 'sign':
+      return sign(session, job);
+    case 'verify':
+      return verify(session, job);
+    case 'random':
+      return random(session, job.length);
+    case 'wrapThrowAway':
+      return wrapThrowAway(session, job);
+    case 'unwrapThrowAway':
+      return unwrapThrowAway(session, job);
+    case 'create':
+      return createObject(session, job.objectId, job.label, job.generation);
+    case 'destroy':
+      destroyObjects(session, job.objectIds, job.labelPrefix);
+      return null;
+    case 'list':
+      return listObjects(session, job.known, job.labelPrefixes);
+  }
+}
+
+type JobOf<Op extends Job['op']> = Extract<Job, { op: Op }>;
+
+function encryptGcm(session: TokenSession, job: JobOf<'encryptGcm'>): Results['encryptGcm'] {
+  const { cryptoki, handle, profile } = session;
+  const iv = cryptoki.generateRandom(handle, GCM_IV_BYTES);
+  const mechanism = toCkMechanism({ name: 'aes-gcm', iv, aad: job.aad }, profile);
+  const room = job.data.length + GCM_TAG_BYTES;
+  const sealed = cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, room);
+  assertLength('C_Encrypt', sealed, room);
+  // The IV is read after the call: a module that makes its own writes it back into this buffer.
+  return { iv, sealed };
+}
+
+function sign(session: TokenSession, job: JobOf<'sign'>): Uint8Array {
+  const mechanism = toCkMechanism(job.mechanism, session.profile);
+  const signature = session.cryptoki.sign(session.handle, mechanism, fromObjectHandle(job.key), job.data, job.length);
+  assertLength('C_Sign', signature, job.length);
+  return signature;
+}
+
+function verify(session: TokenSession, job: JobOf<'verify'>): boolean {
+  const mechanism = toCkMechanism(job.mechanism, session.profile);
+  try {
+    session.cryptoki.verify(session.handle, mechanism, fromObjectHandle(job.key), job.data, job.signature);
+    return true;
+  } catch (error) {
+    if (error instanceof CryptokiError && SIGNATURE_WRONG.has(error.code)) return false;
+    throw error;
+  }
+}
+
+const SIGNATURE_WRONG: ReadonlySet<number> = new Set([ck.CKR_SIGNATURE_INVALID, ck.CKR_SIGNATURE_LEN_RANGE]);
+
+function random(session: TokenSession, length: number): Uint8Array {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  const { maxRandom } = session.profile;
+  for (let done = 0; done < length; done += maxRandom) {
+    const part = session.cryptoki.generateRandom(session.handle, Math.min(maxRandom, length - done));
+    part.copy(bytes, done);
+    part.fill(0);
+  }
+  return bytes;
+}
+
+/** A short result means that the operation stayed active and data was lost without an error. */
+function assertLength(call: string, result: Uint8Array, expected: number): void {
+  if (result.length !== expected) throw new CryptokiError(`${call} length`, ck.CKR_DATA_LEN_RANGE);
+}
+
+/** A session key that can be wrapped and nothing else. */
+const WRAPPABLE: readonly Attribute[] = throwAway(true);
+/** A session key that can do nothing at all. No VALUE_LEN: unwrap templates must not hold it. */
+const USELESS: readonly Attribute[] = throwAway(false);
+
+function throwAway(extractable: boolean): readonly Attribute[] {
+  const usages = [ck.CKA_ENCRYPT, ck.CKA_DECRYPT, ck.CKA_SIGN, ck.CKA_VERIFY, ck.CKA_WRAP, ck.CKA_UNWRAP, ck.CKA_DERIVE];
+  return [
+    { type: ck.CKA_CLASS, value: ck.CKO_SECRET_KEY },
+    { type: ck.CKA_KEY_TYPE, value: ck.CKK_AES },
+    { type: ck.CKA_TOKEN, value: false },
+    { type: ck.CKA_PRIVATE, value: true },
+    { type: ck.CKA_SENSITIVE, value: true },
+    { type: ck.CKA_EXTRACTABLE, value: extractable },
+    ...usages.map((type) => ({ type, value: false })),
+  ];
+}
+
+function wrapThrowAway(session: TokenSession, job: JobOf<'wrapThrowAway'>): Uint8Array {
+  const { cryptoki, handle, profile } = session;
+  const length = { type: ck.CKA_VALUE_LEN, value: 32 };
+  const key = cryptoki.generateKey(handle, ck.CKM_AES_KEY_GEN, [length, ...WRAPPABLE]);
+  return destroyAfter(session, key, () => {
+    const mechanism = toCkMechanism(job.mechanism, profile);
+    return cryptoki.wrapKey(handle, mechanism, fromObjectHandle(job.key), key, 32 + LARGEST_EXPANSION);
+  });
+}
+
+function unwrapThrowAway(session: TokenSession, job: JobOf<'unwrapThrowAway'>): null {
+  const { cryptoki, handle, profile } = session;
+  const mechanism = toCkMechanism(job.mechanism, profile);
+  const key = cryptoki.unwrapKey(handle, mechanism, fromObjectHandle(job.key), job.data, USELESS);
+  return destroyAfter(session, key, () => null);
+}
+
+function destroyAfter<T>(session: TokenSession, key: Handle, use: () => T): T {
+  try {
+    return use();
+  } finally {
+    session.cryptoki.destroyObject(session.handle, key);
+  }
+}

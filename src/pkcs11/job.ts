@@ -1,0 +1,128 @@
+/**
+ * What travels between the event loop and the token threads. Plain data only: everything here survives structured
+ * clone, and every byte array has memory of its own (a view would carry its whole backing store along).
+ */
+
+import type { Mechanism } from './mechanism.ts';
+import type { Profile } from './profile.ts';
+import type { Purpose } from './template.ts';
+
+/** An object handle as a number of any size; Buffers cost more to clone. */
+export type ObjectHandle = bigint;
+
+/** What C_GenerateKey or C_GenerateKeyPair shall make. */
+export type Generation =
+  | { readonly type: 'aes'; readonly bits: 128 | 192 | 256; readonly purpose: Purpose }
+  /** A generic secret of 64 random bytes. */
+  | { readonly type: 'secret'; readonly purpose: Purpose }
+  | { readonly type: 'rsa'; readonly bits: 2048 | 3072 | 4096; readonly purpose: Purpose }
+  | { readonly type: 'ec'; readonly curve: 'P-256' | 'P-384' | 'P-521'; readonly purpose: Purpose };
+
+/** One entry of a bulk listing. */
+export interface ListedObject {
+  readonly handle: ObjectHandle;
+  readonly objectId: string;
+  readonly label: string;
+  readonly part: Part;
+}
+
+/** Which object of one CKA_ID is meant: the halves of a key pair share the id. */
+export type Part = 'secret' | 'private' | 'public';
+
+/** Public half as the token stores it. `point` is DER or raw, as the module gives it. */
+export type PublicAttributes =
+  | { readonly type: 'rsa'; readonly modulus: Uint8Array; readonly exponent: Uint8Array }
+  | { readonly type: 'ec'; readonly point: Uint8Array };
+
+export interface CreatedObject {
+  readonly handles: readonly { readonly part: Part; readonly handle: ObjectHandle }[];
+  readonly publicAttributes: PublicAttributes | null;
+}
+
+export type Job =
+  | { readonly op: 'encrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  /** The IV is drawn from the token's generator in the same turn (SP 800-38D §8.2.2). */
+  | { readonly op: 'encryptGcm'; readonly key: ObjectHandle; readonly aad: Uint8Array; readonly data: Uint8Array }
+  | { readonly op: 'decrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  | {
+      readonly op: 'sign';
+      readonly key: ObjectHandle;
+      readonly mechanism: Mechanism;
+      readonly data: Uint8Array;
+      /** Exact length of the signature, in bytes. */
+      readonly length: number;
+    }
+  | { readonly op: 'random'; readonly length: number }
+  /** Wraps a throw-away key, to make a proof of a wrapping key. */
+  | { readonly op: 'wrapThrowAway'; readonly key: ObjectHandle; readonly mechanism: Mechanism }
+  /** Unwraps into a session object that nobody can read or use, and destroys it: does this key open this blob? */
+  | { readonly op: 'unwrapThrowAway'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  /** `label` ends in the family; the public half of a pair gets the same label ending in `public`. */
+  | { readonly op: 'create'; readonly objectId: string; readonly label: string; readonly generation: Generation }
+  | {
+      readonly op: 'verify';
+      readonly key: ObjectHandle;
+      readonly mechanism: Mechanism;
+      readonly data: Uint8Array;
+      readonly signature: Uint8Array;
+    }
+  /** Destroys every object of ours with one of these ids and proves them gone. */
+  | { readonly op: 'destroy'; readonly objectIds: readonly string[]; readonly labelPrefix: string }
+  /** All token objects whose handle is not in `known`, with the handles that are still there. */
+  | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle>; readonly labelPrefixes: readonly string[] };
+
+export interface Results {
+  readonly encrypt: Uint8Array;
+  readonly encryptGcm: { readonly iv: Uint8Array; readonly sealed: Uint8Array };
+  readonly decrypt: Uint8Array;
+  readonly sign: Uint8Array;
+  readonly verify: boolean;
+  readonly random: Uint8Array;
+  readonly wrapThrowAway: Uint8Array;
+  readonly unwrapThrowAway: null;
+  readonly create: CreatedObject;
+  readonly destroy: null;
+  readonly list: { readonly added: readonly ListedObject[]; readonly present: ReadonlySet<ObjectHandle> };
+}
+
+export type Reply = { readonly ok: Results[Job['op']] } | { readonly code: number; readonly call: string };
+
+/** What a thread needs to know when it starts. */
+export interface ThreadSetup {
+  readonly profile: Profile;
+  readonly tokenLabel: string;
+  /** Null before the installation is made. */
+  readonly tokenSerial: string | null;
+  /** File holding the user PIN; read by the thread, never sent. */
+  readonly pinFile: string;
+  /** The first thread initialises the module and logs in; the others find that done. */
+  readonly first: boolean;
+  /** Null only while the installation is made. */
+  readonly canary: Canary | null;
+  /** Present only in `kms init`: makes the token in a free slot when no token has the label. */
+  readonly provision: { readonly soPinFile: string } | null;
+  readonly latchFile: string;
+}
+
+/** The canary signs these bytes with HMAC-SHA-256; the answer was recorded when the installation was made. */
+export const CANARY_QUESTION = Buffer.from('kms-canary', 'utf8');
+
+/** The known answer that tells our token from any other. */
+export interface Canary {
+  readonly objectId: string;
+  readonly mac: Uint8Array;
+}
+
+export type ToThread =
+  | { readonly kind: 'batch'; readonly id: number; readonly jobs: readonly Job[] }
+  | { readonly kind: 'stop' };
+
+export type FromThread =
+  | { readonly kind: 'ready'; readonly serial: string }
+  /** Not started; the first thread tries again by itself, except after a PIN error. */
+  | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number }
+  | { readonly kind: 'batch'; readonly id: number; readonly replies: readonly Reply[] }
+  | { readonly kind: 'canary'; readonly ok: boolean; readonly code: number }
+  | { readonly kind: 'stopped' };
+
+export type StartFailure = 'unavailable' | 'token-absent' | 'wrong-token' | 'pin' | 'pin-latched';

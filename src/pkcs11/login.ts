@@ -1,0 +1,121 @@
+/**
+ * From a loaded module to a logged-in session on the right token: initialise with OS locking, find the token by label
+ * and serial, log in once. Also the making of a token, for `kms init` only.
+ *
+ * A login is never repeated after a PIN error: real tokens lock for good. A latch file, keyed by the PIN source's
+ * inode, size and change time (never by the PIN), stops every later login until the source changes.
+ */
+
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import ck from 'pkcs11js';
+import { type Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import type { StartFailure, ThreadSetup } from './job.ts';
+
+/** The token cannot be used now; `reason` says whether trying again makes sense. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+  readonly reason: StartFailure;
+  readonly code: number;
+
+  constructor(reason: StartFailure, code = 0) {
+    super(`token not usable: ${reason}`);
+    this.reason = reason;
+    this.code = code;
+  }
+}
+
+/** Tokens with this label; several are refused, a slot that cannot be read is passed over. */
+export function findSlot(cryptoki: Cryptoki, setup: ThreadSetup): Handle {
+  const matches = cryptoki.slots(true).filter((slot) => {
+    const facts = factsOrNothing(cryptoki, slot);
+    return facts?.label === setup.tokenLabel && (setup.tokenSerial ?? facts.serial) === facts.serial;
+  });
+  const [slot] = matches;
+  if (slot === undefined || matches.length > 1) throw new StartError('token-absent');
+  return slot;
+}
+
+function factsOrNothing(cryptoki: Cryptoki, slot: Handle): ReturnType<Cryptoki['tokenFacts']> | undefined {
+  try {
+    return cryptoki.tokenFacts(slot);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A PIN file holds the PIN and at most one line end. */
+function readPin(file: string): string {
+  return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+}
+
+const PIN_ERRORS: ReadonlySet<number> = new Set([
+  ck.CKR_PIN_INCORRECT,
+  ck.CKR_PIN_INVALID,
+  ck.CKR_PIN_LEN_RANGE,
+  ck.CKR_PIN_LOCKED,
+  ck.CKR_PIN_EXPIRED,
+  ck.CKR_USER_PIN_NOT_INITIALIZED,
+]);
+
+/** @throws StartError `pin` after a PIN error, `pin-latched` while no login may be tried */
+export function login(cryptoki: Cryptoki, session: Handle, slot: Handle, setup: ThreadSetup): void {
+  const source = fingerprint(setup.pinFile);
+  if (!mayTry(source, latched(setup.latchFile), cryptoki.tokenFacts(slot).flags)) throw new StartError('pin-latched');
+  try {
+    cryptoki.login(session, 'user', readPin(setup.pinFile));
+  } catch (error) {
+    if (!(error instanceof CryptokiError) || !PIN_ERRORS.has(error.code)) throw error;
+    writeFileSync(setup.latchFile, source, { mode: 0o600, flush: true });
+    throw new StartError('pin', error.code);
+  }
+  rmSync(setup.latchFile, { force: true });
+}
+
+/**
+ * Not with the source that failed; not when one more wrong PIN locks the token; and with a low count only after an
+ * operator changed the source, which is then no automatic login.
+ */
+function mayTry(source: string, failedSource: string | undefined, flags: number): boolean {
+  if (source === failedSource) return false;
+  if ((flags & (ck.CKF_USER_PIN_FINAL_TRY | ck.CKF_USER_PIN_LOCKED)) !== 0) return false;
+  return (flags & ck.CKF_USER_PIN_COUNT_LOW) === 0 || failedSource !== undefined;
+}
+
+function fingerprint(file: string): string {
+  const { ino, size, mtimeMs, ctimeMs } = statSync(file);
+  return [ino, size, mtimeMs, ctimeMs].join(' ');
+}
+
+function latched(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Makes the token in a free slot and sets its PINs, unless a token with the label is there already. Touches no slot
+ * that holds an initialised token.
+ */
+export function provision(cryptoki: Cryptoki, setup: ThreadSetup): void {
+  if (setup.provision === null || tokenExists(cryptoki, setup.tokenLabel)) return;
+  const free = cryptoki.slots(true).find((slot) => isFree(cryptoki, slot));
+  if (free === undefined) throw new StartError('token-absent');
+  const soPin = readPin(setup.provision.soPinFile);
+  cryptoki.initToken(free, soPin, setup.tokenLabel.padEnd(32));
+  const session = cryptoki.openSession(free);
+  cryptoki.login(session, 'so', soPin);
+  cryptoki.initPin(session, readPin(setup.pinFile));
+  cryptoki.logout(session);
+  cryptoki.closeSession(session);
+}
+
+function tokenExists(cryptoki: Cryptoki, label: string): boolean {
+  return cryptoki.slots(true).some((slot) => factsOrNothing(cryptoki, slot)?.label === label);
+}
+
+function isFree(cryptoki: Cryptoki, slot: Handle): boolean {
+  const facts = factsOrNothing(cryptoki, slot);
+  return facts !== undefined && (facts.flags & ck.CKF_TOKEN_INITIALIZED) === 0;
+}

@@ -1,0 +1,195 @@
+/**
+ * Making, listing and destroying token objects, inside a token thread. Key objects are write-once: nothing here, or
+ * anywhere, changes one.
+ */
+
+import ck from 'pkcs11js';
+import { CryptokiError, type Handle } from './cryptoki.ts';
+import type { CreatedObject, Generation, ListedObject, ObjectHandle, Part, PublicAttributes } from './job.ts';
+import type { TokenSession } from './session.ts';
+import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';
+
+/** ECParameters as named curves, DER (RFC 5480 §2.1.1.1). */
+const CURVE_OIDS = {
+  'P-256': Buffer.from('06082a8648ce3d030107', 'hex'),
+  'P-384': Buffer.from('06052b81040022', 'hex'),
+  'P-521': Buffer.from('06052b81040023', 'hex'),
+} as const;
+
+const RSA_EXPONENT = Buffer.from('010001', 'hex');
+
+export function toObjectHandle(handle: Handle): ObjectHandle {
+  return handle.readBigUInt64LE();
+}
+
+export function fromObjectHandle(handle: ObjectHandle): Handle {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(handle);
+  return bytes;
+}
+
+function byId(objectId: string): Attribute[] {
+  return [{ type: ck.CKA_TOKEN, value: true }, { type: ck.CKA_ID, value: Buffer.from(objectId, 'hex') }];
+}
+
+/**
+ * Generates one object or pair and reads it back. Whatever a failed call left behind is destroyed: modules leave
+ * half-made token objects after a late error (security §2.1).
+ */
+export function createObject(
+  session: TokenSession,
+  objectId: string,
+  label: string,
+  generation: Generation,
+): CreatedObject {
+  try {
+    return generate(session, objectId, label, generation);
+  } catch (error) {
+    // On a session of its own: the failed call may have left its operation active on this one.
+    session.run((fresh) => { destroyObjects(fresh, [objectId], beforeFamily(label)); }, true);
+    throw error;
+  }
+}
+
+/** Labels end in the family; what stands before is shared by the two halves of a pair. */
+function beforeFamily(label: string): string {
+  return label.slice(0, label.lastIndexOf(':') + 1);
+}
+
+function generate(session: TokenSession, objectId: string, label: string, generation: Generation): CreatedObject {
+  const naming = { id: Buffer.from(objectId, 'hex'), label };
+  const { purpose } = generation;
+  if (generation.type === 'aes' || generation.type === 'secret') {
+    const template = secretTemplate(naming, purpose, session.profile);
+    return generateSecret(session, generation, template);
+  }
+  const wanted = publicTemplate({ ...naming, label: `${beforeFamily(label)}public` }, purpose, session.profile);
+  const hidden = privateTemplate(naming, purpose, session.profile);
+  return generatePair(session, generation, wanted, hidden);
+}
+
+function generateSecret(
+  session: TokenSession,
+  generation: Generation & { type: 'aes' | 'secret' },
+  template: readonly Attribute[],
+): CreatedObject {
+  const bytes = generation.type === 'aes' ? generation.bits / 8 : 64;
+  const mechanism = generation.type === 'aes' ? ck.CKM_AES_KEY_GEN : ck.CKM_GENERIC_SECRET_KEY_GEN;
+  const length = { type: ck.CKA_VALUE_LEN, value: bytes };
+  const handle = session.cryptoki.generateKey(session.handle, mechanism, [length, ...template]);
+  readBack(session, handle, [length, ...template]);
+  return { handles: [{ part: 'secret', handle: toObjectHandle(handle) }], publicAttributes: null };
+}
+
+function generatePair(
+  session: TokenSession,
+  generation: Generation & { type: 'rsa' | 'ec' },
+  publicHalf: readonly Attribute[],
+  privateHalf: readonly Attribute[],
+): CreatedObject {
+  const { mechanism, parameters } = pairParameters(generation);
+  const pair = session.cryptoki.generateKeyPair(
+    session.handle,
+    mechanism,
+    [...parameters, ...publicHalf],
+    privateHalf,
+  );
+  readBack(session, pair.publicKey, publicHalf);
+  readBack(session, pair.privateKey, privateHalf);
+  return {
+    handles: [
+      { part: 'private', handle: toObjectHandle(pair.privateKey) },
+      { part: 'public', handle: toObjectHandle(pair.publicKey) },
+    ],
+    publicAttributes: readPublic(session, pair.publicKey, generation.type),
+  };
+}
+
+function pairParameters(generation: Generation & { type: 'rsa' | 'ec' }): {
+  mechanism: number;
+  parameters: readonly Attribute[];
+} {
+  if (generation.type === 'ec') {
+    const curve = { type: ck.CKA_EC_PARAMS, value: CURVE_OIDS[generation.curve] };
+    return { mechanism: ck.CKM_EC_KEY_PAIR_GEN, parameters: [curve] };
+  }
+  const bits = { type: ck.CKA_MODULUS_BITS, value: generation.bits };
+  const exponent = { type: ck.CKA_PUBLIC_EXPONENT, value: RSA_EXPONENT };
+  return { mechanism: ck.CKM_RSA_PKCS_KEY_PAIR_GEN, parameters: [bits, exponent] };
+}
+
+/** @throws CryptokiError CKR_ATTRIBUTE_VALUE_INVALID when the token stored something else than was asked for */
+function readBack(session: TokenSession, handle: Handle, template: readonly Attribute[]): void {
+  const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, handle, type);
+  const differs = firstDifference(template, read);
+  if (differs !== undefined) {
+    throw new CryptokiError(`read-back of attribute 0x${differs.toString(16)}`, ck.CKR_ATTRIBUTE_VALUE_INVALID);
+  }
+}
+
+function readPublic(session: TokenSession, handle: Handle, type: 'rsa' | 'ec'): PublicAttributes {
+  const read = (attribute: number): Buffer => Buffer.from(session.cryptoki.attribute(session.handle, handle, attribute));
+  if (type === 'ec') return { type, point: read(ck.CKA_EC_POINT) };
+  return { type, modulus: read(ck.CKA_MODULUS), exponent: read(ck.CKA_PUBLIC_EXPONENT) };
+}
+
+/**
+ * Destroys the objects with these ids, whatever their number, and proves them gone.
+ * Objects whose label does not start with ours are somebody else's, whatever their id, and stay.
+ */
+export function destroyObjects(session: TokenSession, objectIds: readonly string[], labelPrefix: string): void {
+  const ours = (objectId: string): readonly Handle[] =>
+    session.cryptoki
+      .find(session.handle, byId(objectId))
+      .filter((handle) => labelOf(session, handle).startsWith(labelPrefix));
+  for (const objectId of objectIds) {
+    for (const handle of ours(objectId)) session.cryptoki.destroyObject(session.handle, handle);
+    if (ours(objectId).length > 0) throw new CryptokiError('C_DestroyObject', ck.CKR_FUNCTION_FAILED);
+  }
+}
+
+function labelOf(session: TokenSession, handle: Handle): string {
+  return session.cryptoki.attribute(session.handle, handle, ck.CKA_LABEL).toString('utf8');
+}
+
+/** Secret, private and public objects of ours; one unreadable object is left out and does not spoil the listing. */
+export function listObjects(
+  session: TokenSession,
+  known: ReadonlySet<ObjectHandle>,
+  labelPrefixes: readonly string[],
+): { added: readonly ListedObject[]; present: ReadonlySet<ObjectHandle> } {
+  const found = session.cryptoki.find(session.handle, [{ type: ck.CKA_TOKEN, value: true }]).map(toObjectHandle);
+  const added = found
+    .filter((handle) => !known.has(handle))
+    .map((handle) => describe(session, handle))
+    .filter((object) => object !== undefined)
+    .filter(({ label }) => labelPrefixes.some((prefix) => label.startsWith(prefix)));
+  return { added, present: new Set(found) };
+}
+
+function describe(session: TokenSession, handle: ObjectHandle): ListedObject | undefined {
+  const native = fromObjectHandle(handle);
+  const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, native, type);
+  try {
+    const part = PARTS.get(Number(read(ck.CKA_CLASS).readBigUInt64LE()));
+    if (part === undefined) return undefined;
+    return { handle, part, objectId: read(ck.CKA_ID).toString('hex'), label: labelOf(session, native) };
+  } catch {
+    return undefined;
+  }
+}
+
+const PARTS: ReadonlyMap<number, Part> = new Map([
+  [ck.CKO_SECRET_KEY, 'secret'],
+  [ck.CKO_PRIVATE_KEY, 'private'],
+  [ck.CKO_PUBLIC_KEY, 'public'],
+]);
+
+/** The single object with this id and part. Several with one id are legal in PKCS#11, and an alarm here (H-13). */
+export function findOne(session: TokenSession, objectId: string, part: Part): ObjectHandle | undefined {
+  const matches = session.cryptoki
+    .find(session.handle, byId(objectId))
+    .map((handle) => describe(session, toObjectHandle(handle)))
+    .filter((object) => object?.part === part);
+  return matches.length === 1 ? matches[0]?.handle : undefined;
+}

@@ -1,0 +1,74 @@
+/**
+ * The session of one token thread. One operation at a time; after any error it is replaced, because a failed call may
+ * leave its operation active for ever (security H-3).
+ */
+
+import ck from 'pkcs11js';
+import { type Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import type { Profile } from './profile.ts';
+
+/** The operation never ran, or ran and may run again without harm. */
+const RETRY_ON_NEW_SESSION: ReadonlySet<number> = new Set([
+  ck.CKR_SESSION_HANDLE_INVALID,
+  ck.CKR_SESSION_CLOSED,
+  ck.CKR_OPERATION_ACTIVE,
+  ck.CKR_OPERATION_NOT_INITIALIZED,
+  ck.CKR_DEVICE_ERROR,
+]);
+
+export class TokenSession {
+  readonly cryptoki: Cryptoki;
+  readonly profile: Profile;
+  readonly #slot: Handle;
+  #handle: Handle;
+
+  constructor(cryptoki: Cryptoki, profile: Profile, slot: Handle) {
+    this.cryptoki = cryptoki;
+    this.profile = profile;
+    this.#slot = slot;
+    this.#handle = cryptoki.openSession(slot);
+  }
+
+  get handle(): Handle {
+    return this.#handle;
+  }
+
+  tokenFacts(): ReturnType<Cryptoki['tokenFacts']> {
+    return this.cryptoki.tokenFacts(this.#slot);
+  }
+
+  /**
+   * Runs one operation; replaces the session when it fails.
+   * @param idempotent whether it may run once more on the new session
+   * @throws CryptokiError
+   */
+  run<T>(operation: (session: TokenSession) => T, idempotent: boolean): T {
+    try {
+      return operation(this);
+    } catch (error) {
+      this.#replace();
+      if (!idempotent || !(error instanceof CryptokiError) || !RETRY_ON_NEW_SESSION.has(error.code)) throw error;
+    }
+    try {
+      return operation(this);
+    } catch (error) {
+      this.#replace();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.cryptoki.closeSession(this.#handle);
+  }
+
+  /** The new one is opened first: a module may end the login with its last session. */
+  #replace(): void {
+    const old = this.#handle;
+    try {
+      this.#handle = this.cryptoki.openSession(this.#slot);
+      this.cryptoki.closeSession(old);
+    } catch {
+      // The next operation fails on the old session and tries again; the canary decides whether the token is lost.
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The event loop's view of one token thread: one batch at a time, with a deadline. A native call cannot be
+ * interrupted, so a thread past its deadline is lost: its jobs are answered here with an unknown outcome, and it gets
+ * no more.
+ */
+
+import { Worker } from 'node:worker_threads';
+import { KmsError } from '../errors.ts';
+import type { FromThread, Job, Reply, ThreadSetup } from './job.ts';
+
+export type Lane = 'fast' | 'slow' | 'create';
+
+export interface ThreadEvents {
+  ready(thread: ThreadHandle, serial: string): void;
+  waiting(thread: ThreadHandle, message: FromThread & { kind: 'waiting' }): void;
+  canary(ok: boolean, code: number): void;
+  /** A call passed its deadline, or the thread died. */
+  lost(thread: ThreadHandle, reason: string): void;
+}
+
+interface Running {
+  readonly id: number;
+  readonly timer: NodeJS.Timeout;
+  readonly resolve: (replies: readonly Reply[]) => void;
+  readonly reject: (error: KmsError) => void;
+}
+
+export class ThreadHandle {
+  /** Queues in the order in which this thread looks at them. */
+  readonly lanes: readonly Lane[];
+  readonly first: boolean;
+  readonly #worker: Worker;
+  readonly #events: ThreadEvents;
+  #running: Running | undefined;
+  #batches = 0;
+  #state: 'starting' | 'ready' | 'lost' | 'stopped' = 'starting';
+  #stopped: (() => void) | undefined;
+
+  constructor(setup: ThreadSetup, lanes: readonly Lane[], events: ThreadEvents) {
+    this.lanes = lanes;
+    this.first = setup.first;
+    this.#events = events;
+    this.#worker = new Worker(new URL('./token-thread.js', import.meta.url), { workerData: setup });
+    this.#worker.on('message', (message: FromThread) => { this.#receive(message); });
+    this.#worker.on('error', (error) => { this.#lose(`token thread failed: ${error.message}`); });
+    this.#worker.on('exit', () => { this.#lose('token thread ended'); });
+  }
+
+  get idle(): boolean {
+    return this.#state === 'ready' && this.#running === undefined;
+  }
+
+  get busy(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Only when idle. @throws KmsError `outcome-unknown` when the deadline passes or the thread dies */
+  run(jobs: readonly Job[], timeoutMs: number): Promise<readonly Reply[]> {
+    return new Promise((resolve, reject) => {
+      const id = this.#batches++;
+      const timer = setTimeout(() => { this.#lose('a token call passed its deadline'); }, timeoutMs);
+      this.#running = { id, timer, resolve, reject };
+      this.#worker.postMessage({ kind: 'batch', id, jobs });
+    });
+  }
+
+  /** Resolves when the thread has closed its session, or after `timeoutMs`. */
+  stop(timeoutMs: number): Promise<void> {
+    if (this.#state === 'lost' || this.#state === 'stopped') return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#stopped = (): void => {
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#worker.postMessage({ kind: 'stop' });
+    });
+  }
+
+  #receive(message: FromThread): void {
+    if (this.#state === 'lost') return;
+    switch (message.kind) {
+      case 'ready':
+        this.#state = 'ready';
+        this.#events.ready(this, message.serial);
+        return;
+      case 'waiting':
+        this.#events.waiting(this, message);
+        return;
+      case 'canary':
+        this.#events.canary(message.ok, message.code);
+        return;
+      case 'batch':
+        this.#finish(message.replies);
+        return;
+      case 'stopped':
+        this.#state = 'stopped';
+        this.#stopped?.();
+    }
+  }
+
+  #finish(replies: readonly Reply[]): void {
+    const running = this.#running;
+    if (running === undefined) return;
+    clearTimeout(running.timer);
+    this.#running = undefined;
+    running.resolve(replies);
+  }
+
+  #lose(reason: string): void {
+    if (this.#state === 'lost' || this.#state === 'stopped') return;
+    this.#state = 'lost';
+    const running = this.#running;
+    if (running !== undefined) clearTimeout(running.timer);
+    this.#running = undefined;
+    this.#events.lost(this, reason);
+    running?.reject(new KmsError('outcome-unknown', 'the HSM did not answer in time', { retryAfter: 2 }));
+  }
+}

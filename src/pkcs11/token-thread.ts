@@ -1,0 +1,127 @@
+/**
+ * Entry of a token thread: one session, synchronous calls only, so that init and operation run back to back and no
+ * buffer of an operation can be collected while the module works on it.
+ *
+ * The first thread of a process initialises the module and logs in; both are states of the whole process. It tries
+ * again with back-off while the token is away, but never after a PIN error.
+ */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import { execute } from './execute.ts';
+import { CANARY_QUESTION, type FromThread, type ObjectHandle, type Reply, type ThreadSetup, type ToThread } from './job.ts';
+import { findSlot, login, provision, StartError } from './login.ts';
+import { toCkMechanism } from './mechanism.ts';
+import { findOne, fromObjectHandle } from './objects.ts';
+import { TokenSession } from './session.ts';
+
+const RETRY_MS = [250, 500, 1000, 2000, 5000];
+const CANARY_PERIOD_MS = 1000;
+/** Single calls may fail; a token is lost when none of these succeeds. */
+const CANARY_TRIES = 3;
+const setup = workerData as ThreadSetup;
+const port = parentPort;
+
+interface Started {
+  readonly cryptoki: Cryptoki;
+  readonly slot: Handle;
+  readonly session: TokenSession;
+  readonly canary: ObjectHandle | undefined;
+  readonly serial: string;
+}
+
+function post(message: FromThread): void {
+  port?.postMessage(message);
+}
+
+/** @throws StartError, CryptokiError; the module is finalised again, so that a later try sees tokens that came back */
+function start(cryptoki: Cryptoki): Started {
+  cryptoki.initialize(setup.profile);
+  try {
+    provision(cryptoki, setup);
+    const slot = findSlot(cryptoki, setup);
+    // Held open and unused for the life of the process: a module may end the login with its last session.
+    const anchor = cryptoki.openSession(slot);
+    if (setup.first) login(cryptoki, anchor, slot, setup);
+    const session = new TokenSession(cryptoki, setup.profile, slot);
+    const started = { cryptoki, slot, session, serial: session.tokenFacts().serial, canary: findCanary(session) };
+    if (!canaryAnswers(started)) throw new StartError('wrong-token');
+    return started;
+  } catch (error) {
+    if (setup.first) cryptoki.finalize();
+    throw error;
+  }
+}
+
+function findCanary(session: TokenSession): ObjectHandle | undefined {
+  if (setup.canary === null) return undefined;
+  const handle = findOne(session, setup.canary.objectId, 'secret');
+  if (handle === undefined) throw new StartError('wrong-token');
+  return handle;
+}
+
+/** Token information and one HMAC: session calls alone succeed even when the token is gone (security H-6). */
+function canaryAnswers({ session, canary, serial }: Started): boolean {
+  if (setup.canary === null || canary === undefined) return true;
+  const mechanism = toCkMechanism({ name: 'hmac', hash: 'sha256' }, setup.profile);
+  const mac = session.cryptoki.sign(session.handle, mechanism, fromObjectHandle(canary), CANARY_QUESTION, 32);
+  return session.tokenFacts().serial === serial && mac.equals(setup.canary.mac);
+}
+
+function askCanary(started: Started): FromThread {
+  let code = 0;
+  for (let left = CANARY_TRIES; left > 0; left -= 1) {
+    try {
+      if (started.session.run(() => canaryAnswers(started), false)) return { kind: 'canary', ok: true, code: 0 };
+    } catch (error) {
+      code = error instanceof CryptokiError ? error.code : 0;
+    }
+  }
+  return { kind: 'canary', ok: false, code };
+}
+
+function serve(started: Started): void {
+  const beat = setInterval(() => { post(askCanary(started)); }, CANARY_PERIOD_MS);
+  port?.on('message', (message: ToThread) => {
+    if (message.kind === 'stop') {
+      clearInterval(beat);
+      stop(started);
+      return;
+    }
+    const replies: Reply[] = message.jobs.map((job) => execute(started.session, job));
+    post({ kind: 'batch', id: message.id, replies });
+    for (const job of message.jobs) if ('data' in job) job.data.fill(0);
+  });
+  post({ kind: 'ready', serial: started.serial });
+}
+
+/** The first thread is stopped last: finalising ends the module for the whole process. */
+function stop({ session, cryptoki }: Started): void {
+  try {
+    session.close();
+    if (setup.first) cryptoki.finalize();
+  } catch {
+    // The process ends anyway.
+  }
+  post({ kind: 'stopped' });
+  port?.close();
+}
+
+/** Kept for the life of the process: the binding unloads the library when its module object is collected. */
+let loaded: Cryptoki | undefined;
+
+function begin(attempt: number): void {
+  try {
+    loaded ??= new Cryptoki(setup.profile.module);
+    serve(start(loaded));
+  } catch (error) {
+    const reason = error instanceof StartError ? error.reason : 'unavailable';
+    const code = error instanceof StartError || error instanceof CryptokiError ? error.code : 0;
+    post({ kind: 'waiting', reason, code });
+    const delay = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
+    // A latched PIN is looked at again: a changed source is tried once.
+    setTimeout(() => { begin(attempt + 1); }, delay);
+  }
+}
+
+begin(0);

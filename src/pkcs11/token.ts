@@ -1,0 +1,231 @@
+/**
+ * The public face of this folder: one token, addressed by KeyRef, with the operations the service needs. Every call
+ * goes to a token thread; every failure comes back as a KmsError.
+ *
+ * There is one way to recover: a lost token stays lost for this process, which is replaced (design §2).
+ */
+
+import { ownCopy, wipe } from '../bytes.ts';
+import { KmsError } from '../errors.ts';
+import { type Cost, Dispatcher, type DispatcherOptions } from './dispatcher.ts';
+import { HandleCache, type KeyRef } from './handles.ts';
+import type { Generation, Job, ObjectHandle, PublicAttributes, Reply, Results, ThreadSetup } from './job.ts';
+import type { Mechanism } from './mechanism.ts';
+import { loadProfile, type Profile } from './profile.ts';
+import { isUnknownHandle, tokenUnavailable, toKmsError } from './return-value.ts';
+import { type TokenState, ThreadPool } from './thread-pool.ts';
+
+export type { Cost } from './dispatcher.ts';
+export type { KeyRef } from './handles.ts';
+export { type Canary, CANARY_QUESTION, type Generation, type PublicAttributes } from './job.ts';
+export { GCM_IV_BYTES, GCM_TAG_BYTES, type Hash, hashBytes, type Mechanism } from './mechanism.ts';
+export { loadProfile, type Profile };
+export type { Purpose } from './template.ts';
+export type { TokenState } from './thread-pool.ts';
+
+export interface TokenOptions extends DispatcherOptions {
+  readonly setup: Omit<ThreadSetup, 'first'>;
+  /** Starts of CKA_LABEL: of customer keys, the only ones that may be destroyed, and of internal keys. */
+  readonly labelPrefixes: { readonly keys: string; readonly internal: string };
+  /** Threads that may hang before the process must be replaced. */
+  readonly lostThreadsMax: number;
+  /** Told once when the token cannot be used by this process any more. */
+  readonly onLost: (reason: string) => void;
+  /** Told when the token can be used, and while it cannot be reached. */
+  readonly onState: (state: TokenState) => void;
+}
+
+export class Token {
+  readonly #options: TokenOptions;
+  readonly #dispatcher: Dispatcher;
+  readonly #pool: ThreadPool;
+  readonly #handles = new HandleCache();
+  #listing: Promise<void> | undefined;
+
+  /** Starts at once and returns; operations fail with `token-unavailable` until `whenReady` resolves. */
+  constructor(options: TokenOptions) {
+    // Native code reads the environment of the process, which a thread cannot set.
+    Object.assign(process.env, options.setup.profile.environment);
+    this.#options = options;
+    this.#dispatcher = new Dispatcher(options);
+    this.#pool = new ThreadPool({
+      ...options,
+      dispatcher: this.#dispatcher,
+      list: () => this.#list(),
+    });
+  }
+
+  get state(): TokenState {
+    return this.#pool.state;
+  }
+
+  get profile(): Profile {
+    return this.#options.setup.profile;
+  }
+
+  /** Resolves when canary and listing are done. @throws KmsError when the token is lost before */
+  whenReady(): Promise<void> {
+    return this.#pool.whenReady();
+  }
+
+  stats(): { readonly depth: Readonly<Record<string, number>>; readonly objects: number; readonly lostThreads: number } {
+    return { depth: this.#dispatcher.depth(), objects: this.#handles.size, lostThreads: this.#pool.lostThreads };
+  }
+
+  /** CKA_IDs of all objects of this installation that the last listing showed. */
+  objectIds(): readonly string[] {
+    return this.#handles.objectIds();
+  }
+
+  /** No job waits or runs. */
+  idle(): boolean {
+    return !this.#dispatcher.busy();
+  }
+
+  /**
+   * AES-GCM with an IV of 96 bits from the token's generator and a tag of 128 bits.
+   * @returns `sealed`: ciphertext followed by the tag
+   */
+  async encryptGcm(ref: KeyRef, aad: Uint8Array, data: Uint8Array): Promise<Results['encryptGcm']> {
+    return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'encryptGcm', key, aad: ownCopy(aad), data: copy }));
+  }
+
+  async encrypt(ref: KeyRef, mechanism: Mechanism, data: Uint8Array): Promise<Uint8Array> {
+    return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'encrypt', key, mechanism, data: copy }));
+  }
+
+  /** @throws KmsError `decryption-failed`, one and the same for every reason */
+  async decrypt(ref: KeyRef, mechanism: Mechanism, data: Uint8Array): Promise<Uint8Array> {
+    return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'decrypt', key, mechanism, data: copy }));
+  }
+
+  /** @param length exact length of the signature or MAC, in bytes */
+  async sign(ref: KeyRef, mechanism: Mechanism, data: Uint8Array, length: number, cost: Cost): Promise<Uint8Array> {
+    return this.#onKey(ref, cost, data, (key, copy) => ({ op: 'sign', key, mechanism, data: copy, length }));
+  }
+
+  /** @param ref a public object; @param data what the mechanism signs: a digest, or for RSA PKCS#1 a DigestInfo */
+  async verify(ref: KeyRef, mechanism: Mechanism, data: Uint8Array, signature: Uint8Array): Promise<boolean> {
+    return this.#onKey(ref, 'slow', data, (key, copy) => ({
+      op: 'verify', key, mechanism, data: copy, signature: ownCopy(signature),
+    }));
+  }
+
+  /** Wraps a key made for it and forgotten at once. */
+  async wrapThrowAway(ref: KeyRef, mechanism: Mechanism): Promise<Uint8Array> {
+    return this.#onKey(ref, 'slow', EMPTY, (key) => ({ op: 'wrapThrowAway', key, mechanism }));
+  }
+
+  /** @throws KmsError `decryption-failed` when this key does not open `wrapped` */
+  async unwrapThrowAway(ref: KeyRef, mechanism: Mechanism, wrapped: Uint8Array): Promise<void> {
+    await this.#onKey(ref, 'slow', wrapped, (key, copy) => ({ op: 'unwrapThrowAway', key, mechanism, data: copy }));
+  }
+
+  /** Bytes of the token's generator. */
+  async random(length: number): Promise<Uint8Array> {
+    this.#assertReady();
+    return this.#result({ op: 'random', length }, 'fast');
+  }
+
+  /**
+   * Makes one object or key pair with the complete template of its purpose, read back and compared.
+   * Nothing is left on the token when it fails.
+   * @param objectId CKA_ID, recorded by the caller before
+   */
+  async create(objectId: string, label: string, generation: Generation): Promise<PublicAttributes | null> {
+    this.#assertReady();
+    const created: Results['create'] = await this.#result({ op: 'create', objectId, label, generation }, 'create');
+    for (const { part, handle } of created.handles) this.#handles.add({ objectId, part }, handle);
+    return created.publicAttributes;
+  }
+
+  /** Destroys all objects of ours with these ids and proves them gone. Repeating it is harmless. */
+  async destroy(objectIds: readonly string[]): Promise<void> {
+    this.#assertReady();
+    for (const objectId of objectIds) for (const part of PARTS) this.#handles.forget({ objectId, part });
+    await this.#result({ op: 'destroy', objectIds, labelPrefix: this.#options.labelPrefixes.keys }, 'create');
+  }
+
+  /** Whether the object behind the handle has shown this epoch that it is the one its proof was made with. */
+  isProven(ref: KeyRef): boolean {
+    return this.#handles.isProven(ref);
+  }
+
+  markProven(ref: KeyRef): void {
+    this.#handles.markProven(ref);
+  }
+
+  /** Refuses new jobs, then stops the threads, the first one last. */
+  async stop(timeoutMs: number): Promise<'clean' | 'stuck'> {
+    this.#dispatcher.refuse(tokenUnavailable());
+    return this.#pool.stop(timeoutMs);
+  }
+
+  /** Runs a job on a key; looks the handle up again once when the token does not know it. */
+  async #onKey<Op extends Job['op']>(
+    ref: KeyRef,
+    cost: Cost,
+    data: Uint8Array,
+    job: (key: ObjectHandle, copy: Uint8Array) => Extract<Job, { op: Op }>,
+  ): Promise<Results[Op]> {
+    const attempt = async (key: ObjectHandle): Promise<Reply & { op: Op }> => {
+      const copy = ownCopy(data);
+      try {
+        const made = job(key, copy);
+        return { ...(await this.#dispatcher.submit(made, cost)), op: made.op };
+      } finally {
+        wipe(copy);
+      }
+    };
+    this.#assertReady();
+    const first = await attempt(await this.#resolve(ref));
+    if ('ok' in first || !isUnknownHandle(first.code)) return this.#unpack(first.op, first);
+    this.#handles.forget(ref);
+    const second = await attempt(await this.#resolve(ref));
+    return this.#unpack(second.op, second);
+  }
+
+  /** Before that, jobs would wait for a thread that may not come. */
+  #assertReady(): void {
+    if (this.state.phase !== 'ready') throw tokenUnavailable();
+  }
+
+  async #resolve(ref: KeyRef): Promise<ObjectHandle> {
+    const cached = this.#handles.handle(ref);
+    if (cached !== undefined) return cached;
+    await this.#list();
+    const handle = this.#handles.handle(ref);
+    if (handle !== undefined) return handle;
+    if (this.#handles.isDuplicate(ref)) throw new KmsError('integrity', 'the HSM holds several objects with one id');
+    // Absence is never proof of deletion: a lost token shows no objects either (security H-7).
+    throw this.state.phase === 'ready' ? missing() : tokenUnavailable();
+  }
+
+  /** One listing serves all who wait for it. */
+  #list(): Promise<void> {
+    this.#listing ??= this.#refresh().finally(() => { this.#listing = undefined; });
+    return this.#listing;
+  }
+
+  async #refresh(): Promise<void> {
+    const labelPrefixes = Object.values(this.#options.labelPrefixes);
+    const listed = await this.#result({ op: 'list', known: this.#handles.known, labelPrefixes }, 'slow');
+    this.#handles.update(listed.added, listed.present);
+  }
+
+  async #result<Op extends Job['op']>(job: Extract<Job, { op: Op }>, cost: Cost): Promise<Results[Op]> {
+    return this.#unpack(job.op, await this.#dispatcher.submit(job, cost));
+  }
+
+  #unpack<Op extends Job['op']>(op: Op, reply: Reply): Results[Op] {
+    if ('ok' in reply) return reply.ok as Results[Op];
+    throw toKmsError(op, reply.code, reply.call, this.state.phase !== 'lost');
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+const PARTS = ['secret', 'private', 'public'] as const;
+
+function missing(): KmsError {
+  return new KmsError('key-missing', 'the HSM does not show the object of this key', { retryAfter: 30 });
+}

@@ -1,0 +1,133 @@
+/**
+ * Rows ↔ domain types of the installation, vaults, credentials and assignments. Pure. Each pair of functions stands
+ * together, and a member added to a domain type fails to compile here until it has a column.
+ */
+
+import type { Assignment, Credential, Installation, InternalKey, Vault } from '../keys/key.ts';
+import { FIRST_REVISION, flag, type Fresh } from './rows.ts';
+import type { AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, VaultTable } from './schema.ts';
+
+export function installationRow(of: Fresh<Installation>): InstallationTable {
+  return {
+    singleton: 1,
+    id: of.id,
+    kind: of.kind,
+    token_label: of.tokenLabel,
+    token_serial: of.tokenSerial,
+    access_ca: of.accessCa,
+    created_ms: of.createdMs,
+    revision: FIRST_REVISION,
+  };
+}
+
+export function toInstallation(row: InstallationTable, internalKeys: readonly InternalKeyTable[]): Installation {
+  return {
+    id: row.id,
+    kind: row.kind,
+    tokenLabel: row.token_label,
+    tokenSerial: row.token_serial,
+    createdMs: row.created_ms,
+    revision: row.revision,
+    internalKeys: internalKeys.map(toInternalKey),
+    accessCa: row.access_ca,
+  };
+}
+
+export function internalKeyRow(of: InternalKey): InternalKeyTable {
+  return { name: of.name, object_id: of.objectId, proof: of.proof, public_key: of.publicKey };
+}
+
+function toInternalKey(row: InternalKeyTable): InternalKey {
+  return { name: row.name, objectId: row.object_id, proof: row.proof, publicKey: row.public_key };
+}
+
+export function vaultRow(of: Fresh<Vault>, ordinal: number): VaultTable {
+  return {
+    id: of.id,
+    name: of.name,
+    ordinal,
+    flavour: of.flavour,
+    soft_delete_days: of.softDeleteDays,
+    purge_protection: flag(of.purgeProtection),
+    backup: of.backup,
+    cbc: flag(of.cbc),
+    rsa15: flag(of.rsa15),
+    rsnull: flag(of.rsnull),
+    compromise_rule: of.compromiseRule,
+    profile: of.profile,
+    created_ms: of.createdMs,
+    revision: FIRST_REVISION,
+  };
+}
+
+export function toVault(row: VaultTable): Vault {
+  return {
+    id: row.id,
+    name: row.name,
+    flavour: row.flavour,
+    softDeleteDays: row.soft_delete_days,
+    purgeProtection: row.purge_protection === 1,
+    backup: row.backup,
+    cbc: row.cbc === 1,
+    rsa15: row.rsa15 === 1,
+    rsnull: row.rsnull === 1,
+    compromiseRule: row.compromise_rule,
+    profile: row.profile,
+    createdMs: row.created_ms,
+    revision: row.revision,
+  };
+}
+
+export function credentialRow(of: Fresh<Credential>): CredentialTable {
+  return {
+    issuer_key_hash: of.issuerKeyHash,
+    serial: of.serial,
+    vault_id: of.vaultId,
+    subject: of.subject,
+    not_after_ms: of.notAfterMs,
+    created_ms: of.createdMs,
+    revoked_ms: of.revokedMs,
+    revision: FIRST_REVISION,
+  };
+}
+
+export function toCredential(row: CredentialTable): Credential {
+  return {
+    issuerKeyHash: row.issuer_key_hash,
+    serial: row.serial,
+    vaultId: row.vault_id,
+    subject: row.subject,
+    notAfterMs: row.not_after_ms,
+    createdMs: row.created_ms,
+    revokedMs: row.revoked_ms,
+    revision: row.revision,
+  };
+}
+
+export function assignmentRow(of: Fresh<Assignment>): AssignmentTable {
+  return {
+    id: of.id,
+    method: of.method,
+    issuer: of.issuer,
+    subject: of.subject,
+    role: of.role,
+    vault_id: of.vaultId,
+    key_id: of.keyId,
+    created_ms: of.createdMs,
+    revision: FIRST_REVISION,
+  };
+}
+
+export function toAssignment(row: AssignmentTable): Assignment {
+  return {
+    id: row.id,
+    method: row.method,
+    issuer: row.issuer,
+    subject: row.subject,
+    role: row.role,
+    vaultId: row.vault_id,
+    keyId: row.key_id,
+    createdMs: row.created_ms,
+    revision: row.revision,
+  };
+}

@@ -1,0 +1,54 @@
+/**
+ * Durable invocation counters (security P-10), common to every database. They count invocations and give out no
+ * numbers: IVs are random, so that what was reserved and not used may be given back.
+ */
+
+import type { Kysely } from 'kysely';
+import type { Schema } from './schema.ts';
+
+type Db = Kysely<Schema>;
+
+/**
+ * @param rowLocks whether a read row must be locked against other writers, because transactions run side by side
+ * @returns how many of `count` fit under `limit`
+ */
+export async function reserve(
+  db: Db,
+  rowLocks: boolean,
+  objectId: string,
+  count: number,
+  limit: number,
+): Promise<number> {
+  await db
+    .insertInto('invocation_counter')
+    .values({ object_id: objectId, reserved: 0 })
+    .onConflict((on) => on.doNothing())
+    .execute();
+  const { reserved } = await db
+    .selectFrom('invocation_counter')
+    .select('reserved')
+    .where('object_id', '=', objectId)
+    .$if(rowLocks, (query) => query.forUpdate())
+    .executeTakeFirstOrThrow();
+  const granted = Math.max(0, Math.min(count, limit - reserved));
+  if (granted > 0) await add(db, objectId, granted);
+  return granted;
+}
+
+async function add(db: Db, objectId: string, count: number): Promise<void> {
+  await db
+    .updateTable('invocation_counter')
+    .set((of) => ({ reserved: of('reserved', '+', count) }))
+    .where('object_id', '=', objectId)
+    .execute();
+}
+
+/** Never below zero, whatever is given back; without effect once the object is destroyed. */
+export async function giveBack(db: Db, objectId: string, count: number): Promise<void> {
+  await db
+    .updateTable('invocation_counter')
+    .set((of) => ({ reserved: of('reserved', '-', count) }))
+    .where('object_id', '=', objectId)
+    .where('reserved', '>=', count)
+    .execute();
+}

@@ -1,0 +1,146 @@
+/**
+ * The first schema. What the columns hold stands in `../schema.ts`, which shows the newest schema; a migration is never
+ * edited after its release.
+ */
+
+import type { CreateTableBuilder, Kysely, Migration } from 'kysely';
+
+/** The type of a bytes column: `blob` on SQLite, `bytea` on PostgreSQL. All other types are common. */
+export type BytesType = 'blob' | 'bytea';
+
+export function initial(bytes: BytesType): Migration {
+  return {
+    async up(db) {
+      await installation(db, bytes);
+      await vault(db);
+      await key(db);
+      await version(db, bytes);
+      await object(db, bytes);
+      await work(db);
+      await access(db);
+    },
+  };
+}
+
+type Db = Kysely<unknown>;
+type ColumnType = 'text' | 'bigint' | BytesType;
+
+/** Adds columns of one type, given as a list. */
+function columns<N extends string>(type: ColumnType, names: readonly N[], nulls: 'nullable' | 'not null') {
+  return <T extends string, C extends string>(table: CreateTableBuilder<T, C>) =>
+    names.reduce<CreateTableBuilder<T, C | N>>(
+      (to, name) => to.addColumn(name, type, (it) => (nulls === 'nullable' ? it : it.notNull())),
+      table,
+    );
+}
+
+async function installation(db: Db, bytes: BytesType): Promise<void> {
+  await db.schema
+    .createTable('installation')
+    .addColumn('singleton', 'bigint', (it) => it.primaryKey().notNull())
+    .$call(columns('text', ['id', 'kind', 'token_label', 'token_serial', 'access_ca'], 'not null'))
+    .$call(columns('bigint', ['created_ms', 'revision'], 'not null'))
+    .execute();
+  await db.schema
+    .createTable('internal_key')
+    .addColumn('name', 'text', (it) => it.primaryKey().notNull())
+    .addColumn('object_id', 'text', (it) => it.notNull().unique())
+    .$call(columns(bytes, ['proof'], 'not null'))
+    .$call(columns(bytes, ['public_key'], 'nullable'))
+    .execute();
+}
+
+async function vault(db: Db): Promise<void> {
+  await db.schema
+    .createTable('vault')
+    .addColumn('id', 'text', (it) => it.primaryKey().notNull())
+    .addColumn('name', 'text', (it) => it.notNull().unique())
+    .addColumn('ordinal', 'bigint', (it) => it.notNull().unique())
+    .$call(columns('text', ['flavour', 'backup', 'compromise_rule', 'profile'], 'not null'))
+    .$call(columns('bigint', ['soft_delete_days', 'purge_protection', 'cbc', 'rsa15', 'rsnull'], 'not null'))
+    .$call(columns('bigint', ['created_ms', 'revision'], 'not null'))
+    .execute();
+}
+
+async function key(db: Db): Promise<void> {
+  await db.schema
+    .createTable('key')
+    .addColumn('vault_id', 'text', (it) => it.notNull().references('vault.id'))
+    .$call(columns('text', ['id', 'name', 'label', 'kind', 'usages', 'origin', 'backup_class', 'state'], 'not null'))
+    .$call(columns('text', ['live_name', 'context', 'curve', 'deactivation_reason'], 'nullable'))
+    .$call(columns('bigint', ['created_ms', 'ordinal', 'revision'], 'not null'))
+    .$call(columns('bigint', ['bits', 'activated_ms', 'deactivated_ms', 'compromised_ms', 'destroyed_ms'], 'nullable'))
+    .addPrimaryKeyConstraint('key_pk', ['vault_id', 'id'])
+    .execute();
+  await unique(db, 'key', 'key_live_name', ['vault_id', 'live_name']);
+  await unique(db, 'key', 'key_ordinal', ['vault_id', 'ordinal']);
+}
+
+async function version(db: Db, bytes: BytesType): Promise<void> {
+  await db.schema
+    .createTable('key_version')
+    .$call(columns('text', ['vault_id', 'key_id', 'id'], 'not null'))
+    .$call(columns('bigint', ['ordinal', 'enabled', 'created_ms', 'updated_ms', 'revision'], 'not null'))
+    .$call(columns('bigint', ['nbf_ms', 'exp_ms'], 'nullable'))
+    .$call(columns(bytes, ['public_key'], 'nullable'))
+    .addPrimaryKeyConstraint('key_version_pk', ['vault_id', 'key_id', 'ordinal'])
+    .addForeignKeyConstraint('key_version_of_key', ['vault_id', 'key_id'], 'key', ['vault_id', 'id'])
+    .execute();
+  await unique(db, 'key_version', 'key_version_id', ['vault_id', 'key_id', 'id']);
+}
+
+async function object(db: Db, bytes: BytesType): Promise<void> {
+  const place = ['vault_id', 'key_id', 'version_ordinal'] as const;
+  await db.schema
+    .createTable('key_object')
+    .$call(columns('text', ['object_id', 'vault_id', 'key_id', 'family'], 'not null'))
+    .$call(columns('bigint', ['version_ordinal'], 'not null'))
+    .$call(columns(bytes, ['proof'], 'not null'))
+    // The halves of a key pair share their CKA_ID.
+    .addPrimaryKeyConstraint('key_object_pk', ['object_id', 'family'])
+    .addForeignKeyConstraint('key_object_of_version', [...place], 'key_version', ['vault_id', 'key_id', 'ordinal'])
+    .execute();
+  await db.schema.createIndex('key_object_place').on('key_object').columns([...place]).execute();
+}
+
+/** Intents and counters. A counter has no foreign key: it may be asked for while the object is being destroyed. */
+async function work(db: Db): Promise<void> {
+  await db.schema
+    .createTable('intent')
+    .addColumn('id', 'text', (it) => it.primaryKey().notNull())
+    .addColumn('vault_id', 'text', (it) => it.notNull().references('vault.id'))
+    .$call(columns('text', ['key_id', 'action', 'object_ids', 'boot_id'], 'not null'))
+    .$call(columns('bigint', ['created_ms', 'revision'], 'not null'))
+    .execute();
+  await unique(db, 'intent', 'intent_of_key', ['vault_id', 'key_id', 'action']);
+  await db.schema
+    .createTable('invocation_counter')
+    .addColumn('object_id', 'text', (it) => it.primaryKey().notNull())
+    .$call(columns('bigint', ['reserved'], 'not null'))
+    .execute();
+}
+
+async function access(db: Db): Promise<void> {
+  await db.schema
+    .createTable('credential')
+    .addColumn('vault_id', 'text', (it) => it.notNull().references('vault.id'))
+    .$call(columns('text', ['issuer_key_hash', 'serial', 'subject'], 'not null'))
+    .$call(columns('bigint', ['not_after_ms', 'created_ms', 'revision'], 'not null'))
+    .$call(columns('bigint', ['revoked_ms'], 'nullable'))
+    .addPrimaryKeyConstraint('credential_pk', ['issuer_key_hash', 'serial'])
+    .execute();
+  await db.schema
+    .createTable('assignment')
+    .addColumn('id', 'text', (it) => it.primaryKey().notNull())
+    .addColumn('vault_id', 'text', (it) => it.references('vault.id'))
+    .$call(columns('text', ['method', 'issuer', 'subject', 'role'], 'not null'))
+    .$call(columns('text', ['key_id'], 'nullable'))
+    .$call(columns('bigint', ['created_ms', 'revision'], 'not null'))
+    .execute();
+  const index = db.schema.createIndex('assignment_principal').on('assignment');
+  await index.columns(['method', 'issuer', 'subject']).execute();
+}
+
+async function unique(db: Db, table: string, name: string, of: readonly string[]): Promise<void> {
+  await db.schema.createIndex(name).unique().on(table).columns([...of]).execute();
+}

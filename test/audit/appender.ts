@@ -1,0 +1,91 @@
+/** A child process that appends from the built package until it is told to stop, and says what became of each record. */
+
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+import { BOOT, HOST } from './support.ts';
+
+const built = new URL('../../dist/audit/log.js', import.meta.url);
+
+// writeSync: what the parent reads was answered before a SIGKILL, never after.
+const PROGRAM = `
+  import { writeSync } from 'node:fs';
+  import { setTimeout as sleep } from 'node:timers/promises';
+  const [url, directory, hostId, bootId, segmentBytes] = process.argv.slice(1);
+  const { openAuditLog } = await import(url);
+  const log = await openAuditLog({ directory, hostId, bootId, segmentBytes: Number(segmentBytes) });
+  let stop = false;
+  process.stdin.on('end', () => (stop = true)).resume();
+  const one = (key) => log.append({ event: 'key.encrypt', result: 'success', key: String(key) }).then(
+    () => writeSync(1, 'ok ' + key + '\\n'),
+    (error) => writeSync(1, error.code + ' ' + key + '\\n'),
+  );
+  for (let key = 0; !stop; key += 20) {
+    await Promise.all(Array.from({ length: 20 }, (_, i) => one(key + i)));
+    await sleep(log.healthy() ? 0 : 20);
+  }
+  await log.close();
+`;
+
+const running = new Set<ChildProcess>();
+
+/** A test that failed leaves its child behind, and jest would wait for it. */
+export function killAppenders(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+export class Appender {
+  readonly written = new Set<string>();
+  readonly refused = new Set<string>();
+  readonly codes = new Set<string>();
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    running.add(child);
+    child.once('close', () => running.delete(child));
+    createInterface({ input: child.stdout! }).on('line', (line) => {
+      const [code, key] = line.split(' ') as [string, string];
+      this.codes.add(code);
+      (code === 'ok' ? this.written : this.refused).add(key);
+    });
+  }
+
+  static start(directory: string, segmentBytes: number): Appender {
+    if (!existsSync(fileURLToPath(built))) throw new Error('dist is missing: npm run build');
+    const programArguments = [built.href, directory, HOST, BOOT, String(segmentBytes)];
+    const options = ['--input-type=module', '-e', PROGRAM, '--', ...programArguments];
+    return new Appender(spawn(process.execPath, options, { stdio: ['pipe', 'pipe', 'inherit'] }));
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Waits until `count` more records were written, or refused. */
+  async more(kind: 'written' | 'refused', count: number): Promise<void> {
+    const goal = this[kind].size + count;
+    for (let waits = 0; this[kind].size < goal; waits += 1) {
+      if (waits > 3000 || this.#child.exitCode !== null) throw new Error(`${this[kind].size} of ${goal} ${kind}`);
+      await sleep(10);
+    }
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await once(this.#child, 'close');
+  }
+
+  /** Closes the log; returns the exit code. */
+  async stop(): Promise<number | null> {
+    const closed = once(this.#child, 'close');
+    this.#child.stdin!.end();
+    await closed;
+    return this.#child.exitCode;
+  }
+}

@@ -1,0 +1,34 @@
+/** What every KeyStore must do. Registers the whole suite for one database. */
+
+import { afterEach, beforeEach, describe } from '@jest/globals';
+import type { KeyStore } from '../../src/store/store.ts';
+import { accessSuite } from '../store/access-suite.ts';
+import { intentSuite } from '../store/intent-suite.ts';
+import { keySuite } from '../store/key-suite.ts';
+import { sharingSuite } from '../store/sharing-suite.ts';
+
+export interface OpenedStores {
+  /** Two stores on one new, empty database of the newest schema, as two server processes have them. */
+  readonly a: KeyStore;
+  readonly b: KeyStore;
+  /** Closes both, if they are not yet, and removes the database. */
+  dispose(): Promise<void>;
+}
+
+/** Read inside tests only: each test has its own. */
+export type Stores = () => OpenedStores;
+
+export function storeContract(name: string, open: () => Promise<OpenedStores>): void {
+  describe(`store contract on ${name}`, () => {
+    let opened: OpenedStores;
+    beforeEach(async () => {
+      opened = await open();
+    });
+    afterEach(() => opened.dispose());
+
+    accessSuite(() => opened);
+    keySuite(() => opened);
+    intentSuite(() => opened);
+    sharingSuite(() => opened);
+  });
+}

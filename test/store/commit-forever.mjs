@@ -1,0 +1,37 @@
+// Commits to the store named by its argument until it is killed. One line on stdout acknowledges each commit; writes to
+// a pipe are synchronous on Linux, so that a line is out before the next commit begins. Runs from dist: see the brief
+// of `sqlite-crash.test.ts`.
+import process from 'node:process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { openSqliteStore } from '../../dist/store/sqlite.js';
+
+const [path, bootId] = process.argv.slice(2);
+const store = await openSqliteStore(path);
+const [{ id: vaultId }] = await store.vaults();
+const hex = () => randomBytes(16).toString('hex');
+const acknowledge = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const fixed = {
+  ...{ label: '', context: null, kind: 'oct', bits: 256, curve: null, usages: ['encrypt'], origin: 'generated' },
+  ...{ backupClass: 'never', state: 'active', createdMs: 1, activatedMs: 1, deactivatedMs: null },
+  ...{ deactivationReason: null, compromisedMs: null, destroyedMs: null },
+};
+const versionFixed = { ordinal: 0, enabled: true, nbfMs: null, expMs: null, createdMs: 1, updatedMs: 1, publicKey: null };
+
+for (;;) {
+  const id = randomUUID();
+  const objectIds = [hex(), hex()];
+  const objects = objectIds.map((objectId) => ({ family: 'gcm', objectId, proof: randomBytes(48) }));
+  await store.beginCreate({ id, vaultId, keyId: id, objectIds, bootId, createdMs: 1 });
+  acknowledge({ announced: id });
+  await store.commitCreate(id, { ...fixed, vaultId, id, name: id }, { ...versionFixed, id: hex(), objects });
+  acknowledge({ created: id });
+  await store.updateKey(vaultId, id, 0, { label: 'changed' });
+  acknowledge({ changed: id });
+  acknowledge({ reserved: await store.reserveInvocations('shared', 100, 2 ** 32) });
+  if (randomBytes(1)[0] % 2 === 0) continue;
+  const tombstone = { state: 'destroyed', destroyedMs: 2 };
+  await store.beginDestroy(vaultId, id, 1, tombstone, { id: `d-${id}`, objectIds, bootId, createdMs: 2 });
+  acknowledge({ destroyed: id });
+  await store.removeIntent(`d-${id}`);
+  acknowledge({ cleared: id });
+}

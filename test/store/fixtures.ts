@@ -1,0 +1,151 @@
+/** Rows for store tests. Every value differs from every default, so that a swapped column shows. */
+
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { Assignment, Credential, Installation, InternalKey, Key, KeyObject, Vault } from '../../src/keys/key.ts';
+import type { Intent, KeyStore, NewKey, NewVersion } from '../../src/store/store.ts';
+
+type Fresh<T> = Omit<T, 'revision'>;
+
+export const hex = () => randomBytes(16).toString('hex');
+
+export function vault(over: Partial<Vault> = {}): Fresh<Vault> {
+  return {
+    id: randomUUID(),
+    name: `v-${hex()}`,
+    flavour: 'managed-hsm',
+    softDeleteDays: 7,
+    purgeProtection: true,
+    backup: 'allowed',
+    cbc: false,
+    rsa15: true,
+    rsnull: false,
+    compromiseRule: 'final',
+    profile: 'fips',
+    createdMs: 1_700_000_000_001,
+    ...over,
+  };
+}
+
+export function internalKey(name: InternalKey['name'], publicKey: Buffer | null): InternalKey {
+  return { name, objectId: hex(), proof: randomBytes(32), publicKey };
+}
+
+export function installation(): Fresh<Installation> {
+  return {
+    id: randomUUID(),
+    kind: 'dev',
+    tokenLabel: 'label',
+    tokenSerial: 'serial',
+    createdMs: 1_700_000_000_002,
+    internalKeys: [internalKey('audit', randomBytes(91)), internalKey('canary', null)],
+    accessCa: '-----BEGIN CERTIFICATE-----',
+  };
+}
+
+export function credential(vaultId: string, over: Partial<Credential> = {}): Fresh<Credential> {
+  return {
+    issuerKeyHash: hex() + hex(),
+    serial: hex(),
+    vaultId,
+    subject: 'CN=admin',
+    notAfterMs: 4_102_444_800_000,
+    createdMs: 1_700_000_000_003,
+    revokedMs: null,
+    ...over,
+  };
+}
+
+export function assignment(over: Partial<Assignment> = {}): Fresh<Assignment> {
+  return {
+    id: randomUUID(),
+    method: 'certificate',
+    issuer: 'issuer',
+    subject: 'subject',
+    role: 'owner',
+    vaultId: null,
+    keyId: null,
+    createdMs: 1_700_000_000_004,
+    ...over,
+  };
+}
+
+export function newKey(vaultId: string, over: Partial<NewKey> = {}): NewKey {
+  return {
+    vaultId,
+    id: randomUUID(),
+    name: `Key-${hex()}`,
+    label: 'a label, "quoted" — ünïcode',
+    context: 'context',
+    kind: 'oct',
+    bits: 256,
+    curve: null,
+    usages: ['encrypt', 'decrypt'],
+    origin: 'generated',
+    backupClass: 'never',
+    state: 'active',
+    createdMs: 1_700_000_000_005,
+    activatedMs: 1_700_000_000_006,
+    deactivatedMs: null,
+    deactivationReason: null,
+    compromisedMs: null,
+    destroyedMs: null,
+    ...over,
+  };
+}
+
+export function object(family: KeyObject['family']): KeyObject {
+  return { family, objectId: hex(), proof: randomBytes(48) };
+}
+
+export function newVersion(over: Partial<NewVersion> = {}): NewVersion {
+  return {
+    id: hex(),
+    ordinal: 0,
+    enabled: true,
+    nbfMs: 1_700_000_000_007,
+    expMs: null,
+    createdMs: 1_700_000_000_008,
+    updatedMs: 1_700_000_000_009,
+    publicKey: null,
+    objects: [object('gcm'), object('dk')],
+    ...over,
+  };
+}
+
+export type Announcement = Omit<Intent, 'revision' | 'action'>;
+
+export function announcement(key: NewKey, objectIds: readonly string[] = []): Announcement {
+  return { id: randomUUID(), vaultId: key.vaultId, keyId: key.id, objectIds, bootId: 'boot', createdMs: 1_700_000_000_010 };
+}
+
+export function destruction(objectIds: readonly string[]): Omit<Announcement, 'vaultId' | 'keyId'> {
+  return { id: randomUUID(), objectIds, bootId: 'boot', createdMs: 1_700_000_000_011 };
+}
+
+export const TOMBSTONE = { state: 'destroyed', destroyedMs: 1_700_000_000_012 } as const;
+
+/** Writes an installation with one vault and gives the vault. */
+export async function installed(store: KeyStore): Promise<Fresh<Vault>> {
+  const only = vault();
+  await store.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments: [] });
+  return only;
+}
+
+/** Announces and commits a key. */
+export async function created(store: KeyStore, vaultId: string, over: Partial<NewKey> = {}): Promise<Key> {
+  const [key, version] = [newKey(vaultId, over), newVersion()];
+  const intent = announcement(key, objectIds(version));
+  await store.beginCreate(intent);
+  return store.commitCreate(intent.id, key, version);
+}
+
+export function objectIds(version: Pick<NewVersion, 'objects'>): string[] {
+  return version.objects.map((of) => of.objectId);
+}
+
+/** Tombstone and intent in one step; the intent stays. */
+export async function destroyed(store: KeyStore, key: Key): Promise<Announcement> {
+  const intent = destruction(key.versions.flatMap(objectIds));
+  await store.beginDestroy(key.vaultId, key.id, key.revision, TOMBSTONE, intent);
+  return { ...intent, vaultId: key.vaultId, keyId: key.id };
+}

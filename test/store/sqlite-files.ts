@@ -1,0 +1,48 @@
+/** SQLite databases in temporary directories, and a look at their rows past the store. */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { Kysely } from 'kysely';
+import type { Schema } from '../../src/store/schema.ts';
+import { immediateDialect } from '../../src/store/sqlite-driver.ts';
+import { migrateSqlite, openSqliteStore } from '../../src/store/sqlite.ts';
+import type { OpenedStores } from '../contract/store-contract.ts';
+
+export async function temporaryDirectory(): Promise<{ path: string; remove(): Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), 'kms-store-'));
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+}
+
+export interface SqliteStores extends OpenedStores {
+  readonly path: string;
+}
+
+export async function openTwo(): Promise<SqliteStores> {
+  const directory = await temporaryDirectory();
+  const path = join(directory.path, 'kms.db');
+  await migrateSqlite(path);
+  const [a, b] = [await openSqliteStore(path), await openSqliteStore(path)];
+  const dispose = async () => {
+    await a.close();
+    await b.close();
+    await directory.remove();
+  };
+  return { a, b, path, dispose };
+}
+
+/** Runs `work` on a connection of its own, as an operator with a shell would. */
+export async function behindTheStore<T>(
+  path: string,
+  work: (db: Kysely<Schema & { kysely_migration: { name: string; timestamp: string } }>) => Promise<T>,
+): Promise<T> {
+  const db = new Kysely<Schema & { kysely_migration: { name: string; timestamp: string } }>({
+    dialect: immediateDialect(new Database(path)),
+  });
+  try {
+    return await work(db);
+  } finally {
+    await db.destroy();
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * A real installation for one test file: `kms init --dev` in a temporary $KMS_HOME, `kms serve` as a child process on
+ * free ports, and clients over mutual TLS. Everything goes through the built package, as users run it.
+ */
+
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { Agent, request } from 'undici';
+
+const MAIN = resolve('dist/cli/main.js');
+
+export interface AdminFile {
+  readonly okmsId: string;
+  readonly vaultName: string;
+  readonly endpoint: string;
+  readonly vaultUrl: string;
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+  /** Parsed when the answer is JSON. */
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look into answers of every shape
+  readonly json: any;
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  await Promise.all(servers.map((server) => new Promise<void>((done) => server.listen(0, '127.0.0.1', done))));
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return ports;
+}
+
+export class Installation {
+  readonly home: string;
+  readonly environment: NodeJS.ProcessEnv;
+  readonly port: number;
+  readonly publicPort: number;
+  readonly metricsPort: number;
+  #server: ChildProcess | undefined;
+  /** Standard output and error of every server so far. */
+  output = '';
+
+  private constructor(home: string, [port = 0, publicPort = 0, metricsPort = 0]: readonly number[], extra: NodeJS.ProcessEnv) {
+    this.home = home;
+    this.port = port;
+    this.publicPort = publicPort;
+    this.metricsPort = metricsPort;
+    const ports = { KMS_PORT: String(port), KMS_PUBLIC_PORT: String(publicPort), KMS_METRICS_PORT: String(metricsPort) };
+    // Clients of a test keep their connections; nobody needs the default grace of 5 s.
+    const drain = { KMS_SERVER_DRAIN_MS: '200' };
+    this.environment = { PATH: process.env['PATH'], KMS_HOME: home, ...drain, ...ports, ...extra };
+  }
+
+  /** `kms init --dev` in a fresh home. @param extra settings for all commands, such as KMS_SERVER_PROCESSES */
+  static async make(extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+    const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+    const installation = new Installation(home, await freePorts(3), extra);
+    await installation.command('init', '--dev');
+    return installation;
+  }
+
+  get admin(): AdminFile {
+    return JSON.parse(readFileSync(join(this.home, 'clients', 'admin.json'), 'utf8')) as AdminFile;
+  }
+
+  /** Base URL of the newer generation. */
+  get base(): string {
+    return `https://localhost:${this.port}/api/${this.admin.okmsId}/v1`;
+  }
+
+  /** Process id of the supervisor. */
+  get pid(): number {
+    return this.#server?.pid ?? 0;
+  }
+
+  /** Runs a `kms` command to its end; rejects with `code`, `stdout` and `stderr` when it fails. */
+  command(...args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
+    return promisify(execFile)(process.execPath, [MAIN, ...args], { env: this.environment });
+  }
+
+  /** Starts `kms serve` and resolves at its `ready` line. */
+  async start(extra: NodeJS.ProcessEnv = {}): Promise<void> {
+    const server = spawn(process.execPath, [MAIN, 'serve'], { env: { ...this.environment, ...extra } });
+    this.#server = server;
+    server.stderr.on('data', (chunk: Buffer) => { this.output += chunk.toString(); });
+    await new Promise<void>((ready, failed) => {
+      server.stdout.on('data', (chunk: Buffer) => {
+        this.output += chunk.toString();
+        if (/^ready /m.test(chunk.toString())) ready();
+      });
+      server.once('exit', (code) => { failed(new Error(`kms serve ended with ${String(code)}:\n${this.output.slice(-4000)}`)); });
+    });
+  }
+
+  /** SIGTERM. @returns the exit code, or the signal that ended it */
+  async stop(): Promise<number | string | null> {
+    const server = this.#server;
+    if (server === undefined || server.exitCode !== null) return server?.exitCode ?? null;
+    const ended = new Promise<number | string | null>((done) => server.once('exit', (code, signal) => { done(code ?? signal); }));
+    server.kill('SIGTERM');
+    return ended;
+  }
+
+  /** Stops the server and removes the home. */
+  async remove(): Promise<void> {
+    await this.stop();
+    rmSync(this.home, { recursive: true, force: true });
+  }
+
+  /** Process ids of the server processes, from the operating system. */
+  serverProcesses(): readonly number[] {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
+    return children.split(' ').filter((pid) => pid !== '').map(Number);
+  }
+
+  /** A client with the administrator's certificate, or with what `tls` says; null for no certificate. */
+  client(tls?: { readonly cert: string; readonly key: string } | null): Client {
+    const { ca, cert, key } = this.admin;
+    const own = tls === undefined ? { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') } : tls;
+    return new Client(this.base, { ca: readFileSync(ca, 'utf8'), ...own });
+  }
+
+  /** Every audit record on disk, in no particular order of streams. */
+  auditText(): readonly string[] {
+    return auditFiles(join(this.home, 'audit')).flatMap((file) =>
+      readFileSync(file, 'latin1').split('\0')[0]?.split('\n').filter((line) => line !== '') ?? []);
+  }
+}
+
+function auditFiles(directory: string): readonly string[] {
+  const names = readdirSync(directory, { recursive: true, encoding: 'utf8' });
+  return names.filter((name) => name.endsWith('.jsonl')).map((name) => join(directory, name));
+}
+
+export class Client {
+  readonly #base: string;
+  readonly #agent: Agent;
+
+  constructor(base: string, tls: { readonly ca: string; readonly cert?: string; readonly key?: string }) {
+    this.#base = base;
+    this.#agent = new Agent({ connect: tls, connections: 32 });
+  }
+
+  /**
+   * @param path relative to the base, or an absolute URL
+   * @param body an object becomes JSON; a string or bytes are sent as they are
+   */
+  async call(
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE' | 'PUT',
+    path: string,
+    body?: object | string | Uint8Array,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<Answer> {
+    const url = path.startsWith('https:') ? path : `${this.#base}${path}`;
+    const raw = typeof body === 'string' || body instanceof Uint8Array;
+    const answer = await request(url, {
+      method,
+      dispatcher: this.#agent,
+      headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+      ...(body === undefined ? {} : { body: raw ? (body as string) : JSON.stringify(body) }),
+    });
+    const text = await answer.body.text();
+    const isJson = String(answer.headers['content-type']).includes('json');
+    return { status: answer.statusCode, headers: answer.headers, text, json: isJson ? JSON.parse(text) : undefined };
+  }
+
+  get(path: string): Promise<Answer> {
+    return this.call('GET', path);
+  }
+
+  post(path: string, body?: object | string): Promise<Answer> {
+    return this.call('POST', path, body);
+  }
+
+  close(): Promise<void> {
+    return this.#agent.destroy();
+  }
+}
