@@ -100,7 +100,7 @@ async function issue(request: Request, signer: CertificateSigner): Promise<Issue
   return { pem, serial: canonicalSerial(serial), notBeforeMs: notBefore.getTime(), notAfterMs: notAfter.getTime() };
 }
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- flags are combined, the enum names bits
+ 
 const CA_USAGES: x509.KeyUsageFlags = x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign;
 
 /** A self-signed CA. */
