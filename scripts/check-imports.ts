@@ -20,6 +20,7 @@ interface Row {
 const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['errors', { ours: [], libraries: [] }],
   ['bytes', { ours: [], libraries: [] }],
+  ['home', { ours: [], libraries: [] }],
   ['pkcs11', { ours: ['errors', 'bytes'], libraries: ['graphene-pk11', 'pkcs11js', 'zod', 'yaml'] }],
   [
     'crypto',
@@ -63,7 +64,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

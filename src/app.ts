@@ -18,14 +18,16 @@ import { randomHex } from './bytes.ts';
 import type { Config } from './config.ts';
 import { deriveKey } from './crypto/derived-key.ts';
 import { CryptoEngine } from './crypto/engine.ts';
+import { canaryOf, internalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
+import { paths, profilePath } from './home.ts';
 import { Gate } from './keys/access.ts';
 import { Invocations } from './keys/invocations.ts';
-import type { Installation, InternalKeyName } from './keys/key.ts';
+import type { Installation } from './keys/key.ts';
 import { KeyLifecycle } from './keys/lifecycle.ts';
 import { KeyOperations } from './keys/operations.ts';
 import { PageTokens } from './keys/page-token.ts';
-import { type Canary, loadProfile, Token } from './pkcs11/token.ts';
+import { labelPrefixes, loadProfile, Token } from './pkcs11/token.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
@@ -39,25 +41,6 @@ export interface AppEvents {
 }
 
 export type Port = 'api' | 'public';
-
-/** Paths below $KMS_HOME. */
-export const paths = {
-  store: (home: string): string => join(home, 'kms.db'),
-  audit: (home: string): string => join(home, 'audit'),
-  serverCertificate: (home: string): string => join(home, 'tls', 'server.pem'),
-  serverKey: (home: string): string => join(home, 'tls', 'server.key'),
-  latch: (home: string): string => join(home, 'pin.latch'),
-};
-
-/** Profiles live beside src and dist, in the package. */
-export function profilePath(name: string): string {
-  return name.includes('/') ? name : new URL(`../hsm-config/${name}.yaml`, import.meta.url).pathname;
-}
-
-/** Starts of CKA_LABEL: internal keys live in a space of their own (design §4). */
-export function labelPrefixes(installation: string): { readonly keys: string; readonly internal: string } {
-  return { keys: `kms:${installation}:`, internal: `kms-internal:${installation}:` };
-}
 
 const STOP_MS = 500;
 const SWEEP_MS = 60_000;
@@ -252,7 +235,7 @@ function openToken(config: Config, installation: Installation, logger: Logger, e
 /** The part of a token's setup that comes from the settings. */
 export function tokenSetup(config: Config): { profile: ReturnType<typeof loadProfile>; pinFile: string; latchFile: string } {
   const profile = loadProfile(profilePath(config.hsm.profile), { KMS_HOME: config.home });
-  return { profile, pinFile: join(config.home, config.hsm.pinFile), latchFile: paths.latch(config.home) };
+  return { profile, pinFile: join(config.home, config.hsm.pinFile), latchFile: paths.pinLatch(config.home) };
 }
 
 export function tokenOptions({ hsm }: Config): {
@@ -266,17 +249,6 @@ export function tokenOptions({ hsm }: Config): {
   const { workers: threads, batchMax, callTimeoutMs, createTimeoutMs, lostThreadsMax } = hsm;
   const queueMax = hsm.queueMax === 0 ? threads * batchMax * 4 : hsm.queueMax;
   return { threads, batchMax, queueMax, callTimeoutMs, createTimeoutMs, lostThreadsMax };
-}
-
-function canaryOf(installation: Installation): Canary {
-  const { objectId, proof } = internalKey(installation, 'canary');
-  return { objectId, mac: proof };
-}
-
-function internalKey(installation: Installation, name: InternalKeyName): Installation['internalKeys'][number] {
-  const key = installation.internalKeys.find((candidate) => candidate.name === name);
-  if (key === undefined) throw new KmsError('internal', `the installation has no internal key ${name}`);
-  return key;
 }
 
 /** Each step runs whatever became of the ones before. */

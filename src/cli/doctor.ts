@@ -6,8 +6,8 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
-import { paths, profilePath } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
+import { paths, profilePath } from '../home.ts';
 import type { Installation } from '../keys/key.ts';
 import { type ModuleInventory, takeInventory } from '../pkcs11/inventory.ts';
 import { loadProfile, type Profile } from '../pkcs11/token.ts';

@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { KmsError } from '../errors.ts';
+import { paths } from '../home.ts';
 
 /** Replaces the file in one step, so that nobody reads half of it. */
 export function writeWhole(path: string, content: string, mode: number): void {
@@ -27,14 +28,13 @@ export function makeDirectories(home: string): void {
 
 /** @param template the repository's softhsm2.conf */
 export function writeTokenConfiguration(home: string, template: string): void {
-  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', join(home, 'softhsm', 'tokens'));
-  writeWhole(join(home, 'softhsm', 'softhsm2.conf'), text, 0o600);
+  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', paths.tokens(home));
+  writeWhole(paths.tokenConfiguration(home), text, 0o600);
 }
 
 /** PINs of 24 characters, 144 random bits; existing ones stay. */
 export function writePins(home: string): void {
-  for (const name of ['user.pin', 'so.pin']) {
-    const path = join(home, 'softhsm', name);
+  for (const path of [paths.userPin(home), paths.soPin(home)]) {
     if (!existsSync(path)) writeWhole(path, randomBytes(18).toString('base64url'), 0o400);
   }
 }
@@ -60,11 +60,11 @@ export interface ClientFacts {
 /** For scripts: admin.json; for okms-cli: okms.yaml. Rewritten whenever the endpoint changed. */
 export function writeClientConfiguration(home: string, facts: ClientFacts): void {
   const files = {
-    ca: join(home, 'tls', 'ca.pem'),
-    cert: join(home, 'clients', 'admin.pem'),
-    key: join(home, 'clients', 'admin.key'),
+    ca: paths.serverCa(home),
+    cert: paths.client(home, 'admin.pem'),
+    key: paths.client(home, 'admin.key'),
   };
-  writeWhole(join(home, 'clients', 'admin.json'), `${JSON.stringify({ ...facts, ...files }, null, 2)}\n`, 0o600);
+  writeWhole(paths.client(home, 'admin.json'), `${JSON.stringify({ ...facts, ...files }, null, 2)}\n`, 0o600);
   const http = {
     endpoint: facts.endpoint,
     ca: files.ca,
@@ -79,12 +79,12 @@ export function writeClientConfiguration(home: string, facts: ClientFacts): void
  * @throws KmsError `internal` with openssl's own message
  */
 export function writePkcs12(home: string, password: string): void {
-  const file = (name: string): string => join(home, 'clients', name);
+  const file = (name: string): string => paths.client(home, name);
   const run = spawnSync(
     'openssl',
     [
       'pkcs12', '-export', '-inkey', file('admin.key'), '-in', file('admin.pem'),
-      '-certfile', join(home, 'tls', 'access-ca.pem'), '-name', 'KMS administrator',
+      '-certfile', paths.accessCa(home), '-name', 'KMS administrator',
       '-out', file('admin.p12.new'), '-passout', 'stdin',
     ],
     { input: `${password}\n`, encoding: 'utf8' },

@@ -7,7 +7,7 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { labelPrefixes, paths, tokenOptions, tokenSetup } from '../app.ts';
+import { tokenOptions, tokenSetup } from '../app.ts';
 import { openAuditLog } from '../audit/log.ts';
 import { authority } from '../auth/client-certificate.ts';
 import {
@@ -22,8 +22,9 @@ import { randomHex } from '../bytes.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { makeInternalKey, signWithInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
+import { paths } from '../home.ts';
 import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
-import { Token } from '../pkcs11/token.ts';
+import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import { migrateSqlite, openSqliteStore } from '../store/sqlite.ts';
 import type { KeyStore } from '../store/store.ts';
 import {
@@ -137,7 +138,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
         tokenLabel,
         tokenSerial: null,
         canary: null,
-        provision: { soPinFile: join(config.home, 'softhsm', 'so.pin') },
+        provision: { soPinFile: paths.soPin(config.home) },
       },
       onLost: (reason) => { reject(new KmsError('token-unavailable', `the token was lost: ${reason}`)); },
       onState: (state) => {
@@ -206,8 +207,7 @@ async function makeAuthority(
     sign: (bytes) => signWithInternalKey(token, key, bytes),
   };
   const { pem } = await issueAuthority(signer, commonName, pending.installation, { fromMs, days: CA_DAYS });
-  const file = name === 'server-ca' ? 'ca.pem' : 'access-ca.pem';
-  writeWhole(join(config.home, 'tls', file), pem, 0o644);
+  writeWhole(name === 'server-ca' ? paths.serverCa(config.home) : paths.accessCa(config.home), pem, 0o644);
   return { certificate: pem, signer };
 }
 
@@ -257,9 +257,9 @@ async function issueAdministrator(
   vaultId: string,
   fromMs: number,
 ): Promise<Parameters<KeyStore['createInstallation']>[0]['credentials'][number]> {
-  const publicKey = writeKeyPair(join(home, 'clients', 'admin.key'));
+  const publicKey = writeKeyPair(paths.client(home, 'admin.key'));
   const issued = await issueAccessCertificate(issuer, vaultId, publicKey, { fromMs, days: ACCESS_DAYS_MAX });
-  writeWhole(join(home, 'clients', 'admin.pem'), issued.pem, 0o644);
+  writeWhole(paths.client(home, 'admin.pem'), issued.pem, 0o644);
   return {
     issuerKeyHash: authority(issuer.certificate).keyHash,
     serial: issued.serial,

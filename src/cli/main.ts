@@ -7,9 +7,9 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { verifyTree } from '../audit/verify.ts';
-import { paths } from '../app.ts';
 import { loadConfig } from '../config.ts';
 import { asKmsError } from '../errors.ts';
+import { paths } from '../home.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
 import { formatDoctor, formatVerification } from './output.ts';

@@ -1,10 +1,10 @@
 /** `kms serve`: start, signals, drain, close. */
 
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Port, paths } from '../app.ts';
+import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
+import { paths } from '../home.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { serveMetrics } from './metrics-server.ts';
@@ -55,7 +55,7 @@ function assertNotExposed({ server }: Config, kind: 'dev' | 'prod', devExposed: 
 
 /** A first call to copy, then the line that scripts wait for. */
 function announce({ home }: Config, kind: string, { api, public: open }: Readonly<Record<Port, number>>): void {
-  const client = JSON.parse(readFileSync(join(home, 'clients', 'admin.json'), 'utf8')) as { okmsId: string };
+  const client = JSON.parse(readFileSync(paths.client(home, 'admin.json'), 'utf8')) as { okmsId: string };
   const endpoint = `https://localhost:${api}`;
   const base = `${endpoint}/api/${client.okmsId}/v1/servicekey`;
   const curl = `curl -sS --cacert ${home}/tls/ca.pem --cert ${home}/clients/admin.pem --key ${home}/clients/admin.key`;

@@ -5,7 +5,7 @@
 
 import { randomHex } from '../bytes.ts';
 import type { Curve, Family, KeyObject, Kind } from '../keys/key.ts';
-import { GCM_TAG_BYTES, type Generation, type KeyRef, type Token } from '../pkcs11/token.ts';
+import { GCM_TAG_BYTES, type Generation, type KeyRef, labelPrefixes, type Token } from '../pkcs11/token.ts';
 import {
   type SignatureAlgorithm,
   signatureBytes,
@@ -65,12 +65,12 @@ function generationOf(family: Family, shape: KeyShape): Generation {
 
 export class CryptoEngine {
   readonly #token: Token;
-  readonly #installation: string;
+  readonly #labelPrefix: string;
   readonly #proving = new Map<string, Promise<void>>();
 
   constructor(token: Token, installation: string) {
     this.#token = token;
-    this.#installation = installation;
+    this.#labelPrefix = labelPrefixes(installation).keys;
   }
 
   /**
@@ -80,7 +80,7 @@ export class CryptoEngine {
   async generate(shape: KeyShape, versionId: string, planned: readonly PlannedObject[]): Promise<GeneratedMaterial> {
     let publicKey: Uint8Array | null = null;
     for (const object of planned.filter(({ family }) => family !== 'public')) {
-      const label = `kms:${this.#installation}:${versionId}:${object.family}`;
+      const label = `${this.#labelPrefix}${versionId}:${object.family}`;
       const attributes = await this.#token.create(object.objectId, label, generationOf(object.family, shape));
       if (attributes !== null) publicKey = toSpki(attributes, shape.curve);
     }

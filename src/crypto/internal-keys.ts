@@ -5,8 +5,9 @@
 
 import { createHash } from 'node:crypto';
 import { randomHex } from '../bytes.ts';
-import type { InternalKey, InternalKeyName } from '../keys/key.ts';
-import { CANARY_QUESTION, type Generation, type KeyRef, type Token } from '../pkcs11/token.ts';
+import { KmsError } from '../errors.ts';
+import type { Installation, InternalKey, InternalKeyName } from '../keys/key.ts';
+import { type Canary, CANARY_QUESTION, type Generation, type KeyRef, type Token } from '../pkcs11/token.ts';
 import { checkProof, makeProof, type ProofKind } from './proof.ts';
 import { toSpki } from './public-key.ts';
 
@@ -55,4 +56,16 @@ export async function signWithInternalKey(token: Token, key: InternalKey, bytes:
   const ref: KeyRef = { objectId: key.objectId, part: 'private' };
   await checkProof(token, 'private', ref, key.proof);
   return token.sign(ref, { name: 'ecdsa' }, createHash('sha256').update(bytes).digest(), 64, 'fast');
+}
+
+export function internalKey(installation: Installation, name: InternalKeyName): InternalKey {
+  const key = installation.internalKeys.find((candidate) => candidate.name === name);
+  if (key === undefined) throw new KmsError('internal', `the installation has no internal key ${name}`);
+  return key;
+}
+
+/** What each token thread asks, and the answer it must get. */
+export function canaryOf(installation: Installation): Canary {
+  const { objectId, proof } = internalKey(installation, 'canary');
+  return { objectId, mac: proof };
 }

@@ -23,10 +23,19 @@ export { loadProfile, type Profile };
 export type { Purpose } from './template.ts';
 export type { TokenState } from './thread-pool.ts';
 
+/** Starts of CKA_LABEL. Internal keys have a space of their own, which no destruction of customer keys reaches. */
+export interface LabelPrefixes {
+  readonly keys: string;
+  readonly internal: string;
+}
+
+export function labelPrefixes(installation: string): LabelPrefixes {
+  return { keys: `kms:${installation}:`, internal: `kms-internal:${installation}:` };
+}
+
 export interface TokenOptions extends DispatcherOptions {
   readonly setup: Omit<ThreadSetup, 'first'>;
-  /** Starts of CKA_LABEL: of customer keys, the only ones that may be destroyed, and of internal keys. */
-  readonly labelPrefixes: { readonly keys: string; readonly internal: string };
+  readonly labelPrefixes: LabelPrefixes;
   /** Threads that may hang before the process must be replaced. */
   readonly lostThreadsMax: number;
   /** Told once when the token cannot be used by this process any more. */

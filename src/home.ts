@@ -1,0 +1,26 @@
+/** What lies where in $KMS_HOME, and where the package keeps its HSM profiles. */
+
+import { join } from 'node:path';
+
+export const paths = {
+  store: (home: string): string => join(home, 'kms.db'),
+  audit: (home: string): string => join(home, 'audit'),
+  /** Certificate of the CA that signs the server certificate. */
+  serverCa: (home: string): string => join(home, 'tls', 'ca.pem'),
+  accessCa: (home: string): string => join(home, 'tls', 'access-ca.pem'),
+  serverCertificate: (home: string): string => join(home, 'tls', 'server.pem'),
+  serverKey: (home: string): string => join(home, 'tls', 'server.key'),
+  tokens: (home: string): string => join(home, 'softhsm', 'tokens'),
+  tokenConfiguration: (home: string): string => join(home, 'softhsm', 'softhsm2.conf'),
+  userPin: (home: string): string => join(home, 'softhsm', 'user.pin'),
+  soPin: (home: string): string => join(home, 'softhsm', 'so.pin'),
+  /** Written after a PIN error; stops every login until the PIN source changes. */
+  pinLatch: (home: string): string => join(home, 'pin.latch'),
+  /** A file of the first administrator. */
+  client: (home: string, name: string): string => join(home, 'clients', name),
+};
+
+/** @param name of a file in hsm-config/, or the path of one */
+export function profilePath(name: string): string {
+  return name.includes('/') ? name : new URL(`../hsm-config/${name}.yaml`, import.meta.url).pathname;
+}
