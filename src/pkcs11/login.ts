@@ -8,7 +8,7 @@
 
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import ck from 'pkcs11js';
-import { type Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import { type Cryptoki, CryptokiError, type Handle, type TokenFacts } from './cryptoki.ts';
 import type { StartFailure, ThreadSetup } from './job.ts';
 
 /** The token cannot be used now; `reason` says whether trying again makes sense. */
@@ -35,7 +35,7 @@ export function findSlot(cryptoki: Cryptoki, setup: ThreadSetup): Handle {
   return slot;
 }
 
-function factsOrNothing(cryptoki: Cryptoki, slot: Handle): ReturnType<Cryptoki['tokenFacts']> | undefined {
+function factsOrNothing(cryptoki: Cryptoki, slot: Handle): TokenFacts | undefined {
   try {
     return cryptoki.tokenFacts(slot);
   } catch {
@@ -95,27 +95,31 @@ function latched(file: string): string | undefined {
 }
 
 /**
- * Makes the token in a free slot and sets its PINs, unless a token with the label is there already. Touches no slot
- * that holds an initialised token.
+ * Makes the token in a free slot, unless a token with the label is there, and sets its user PIN, unless it has one:
+ * an interrupted run is gone on with. Touches no slot that holds another initialised token.
  */
 export function provision(cryptoki: Cryptoki, setup: ThreadSetup): void {
-  if (setup.provision === null || tokenExists(cryptoki, setup.tokenLabel)) return;
-  const free = cryptoki.slots(true).find((slot) => isFree(cryptoki, slot));
-  if (free === undefined) throw new StartError('token-absent');
+  if (setup.provision === null) return;
   const soPin = readPin(setup.provision.soPinFile);
-  cryptoki.initToken(free, soPin, setup.tokenLabel.padEnd(32));
-  const session = cryptoki.openSession(free);
+  const slot = slotOf(cryptoki, ({ label }) => label === setup.tokenLabel) ?? makeToken(cryptoki, soPin, setup.tokenLabel);
+  if ((cryptoki.tokenFacts(slot).flags & ck.CKF_USER_PIN_INITIALIZED) !== 0) return;
+  const session = cryptoki.openSession(slot);
   cryptoki.login(session, 'so', soPin);
   cryptoki.initPin(session, readPin(setup.pinFile));
   cryptoki.logout(session);
   cryptoki.closeSession(session);
 }
 
-function tokenExists(cryptoki: Cryptoki, label: string): boolean {
-  return cryptoki.slots(true).some((slot) => factsOrNothing(cryptoki, slot)?.label === label);
+function makeToken(cryptoki: Cryptoki, soPin: string, label: string): Handle {
+  const free = slotOf(cryptoki, ({ flags }) => (flags & ck.CKF_TOKEN_INITIALIZED) === 0);
+  if (free === undefined) throw new StartError('token-absent');
+  cryptoki.initToken(free, soPin, label.padEnd(32));
+  return free;
 }
 
-function isFree(cryptoki: Cryptoki, slot: Handle): boolean {
-  const facts = factsOrNothing(cryptoki, slot);
-  return facts !== undefined && (facts.flags & ck.CKF_TOKEN_INITIALIZED) === 0;
+function slotOf(cryptoki: Cryptoki, fits: (facts: TokenFacts) => boolean): Handle | undefined {
+  return cryptoki.slots(true).find((slot) => {
+    const facts = factsOrNothing(cryptoki, slot);
+    return facts !== undefined && fits(facts);
+  });
 }

@@ -1,0 +1,167 @@
+/**
+ * The making of an installation: token, internal keys with their proofs, certificates, and last the row that makes it
+ * valid, with its vaults and first administrator.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { tokenOptions, tokenSetup } from '../app.ts';
+import { openAuditLog } from '../audit/log.ts';
+import type { Issuer } from '../auth/issue-certificate.ts';
+import { randomHex } from '../bytes.ts';
+import type { Config } from '../config.ts';
+import { makeInternalKey } from '../crypto/internal-keys.ts';
+import { KmsError } from '../errors.ts';
+import { paths } from '../home.ts';
+import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
+import { labelPrefixes, Token } from '../pkcs11/token.ts';
+import type { KeyStore } from '../store/store.ts';
+import { issueAdministrator, makeAuthority, writeServerCertificate } from './init-certificates.ts';
+import { writePkcs12 } from './init-files.ts';
+
+const INTERNAL_KEYS: readonly InternalKeyName[] = [
+  'canary',
+  'integrity',
+  'audit',
+  'import',
+  'access-ca',
+  'server-ca',
+  'token-issuer',
+];
+const STOP_MS = 2000;
+/** So that a person can import the file into a browser; the operating contract names it. */
+const DEV_P12_PASSWORD = 'changeit';
+
+/** Ids chosen before the token is touched. */
+export interface Pending {
+  readonly installation: string;
+  readonly tokenLabel: string;
+}
+
+/** @param say tells the person at the terminal what is going on */
+export async function makeInstallation(config: Config, store: KeyStore, pending: Pending, say: (line: string) => void): Promise<void> {
+  say(`token ${pending.tokenLabel}: initialising`);
+  const { token, ready } = provisioningToken(config, pending);
+  try {
+    const tokenSerial = await ready;
+    // An interrupted run may have left some; nothing refers to them.
+    await token.destroy(token.objectIds());
+    const keys: InternalKey[] = [];
+    for (const name of INTERNAL_KEYS) {
+      say(`internal key ${name}: generating`);
+      keys.push(await makeInternalKey(token, labelPrefixes(pending.installation).internal, name));
+    }
+    await commit({ config, store, pending, token, keys, tokenSerial });
+    say('certificates, vaults and administrator: written');
+  } finally {
+    await token.stop(STOP_MS);
+  }
+}
+
+/** A token that is made if need be, and on which this run may destroy internal keys of its own installation. */
+function provisioningToken(config: Config, { installation, tokenLabel }: Pending): {
+  readonly token: Token;
+  readonly ready: Promise<string>;
+} {
+  const { internal } = labelPrefixes(installation);
+  let token: Token | undefined;
+  const ready = new Promise<string>((resolve, reject) => {
+    token = new Token({
+      ...tokenOptions(config),
+      labelPrefixes: { keys: internal, internal },
+      setup: {
+        ...tokenSetup(config),
+        tokenLabel,
+        tokenSerial: null,
+        canary: null,
+        provision: { soPinFile: paths.soPin(config.home) },
+      },
+      onLost: (reason) => { reject(new KmsError('token-unavailable', `the token was lost: ${reason}`)); },
+      onState: (state) => {
+        if (state.phase === 'ready') resolve(state.serial);
+        else reject(new KmsError('token-unavailable', `the token cannot be used: ${state.reason}`));
+      },
+    });
+  });
+  if (token === undefined) throw new KmsError('internal', 'no token');
+  return { token, ready };
+}
+
+interface Making {
+  readonly config: Config;
+  readonly store: KeyStore;
+  readonly pending: Pending;
+  readonly token: Token;
+  readonly keys: readonly InternalKey[];
+  readonly tokenSerial: string;
+}
+
+async function commit(making: Making): Promise<void> {
+  const { config, store, pending, token, keys, tokenSerial } = making;
+  const now = Date.now();
+  const ca = (name: 'access-ca' | 'server-ca', commonName: string, file: string): Promise<Issuer> =>
+    makeAuthority(token, keyOf(keys, name), { commonName, installation: pending.installation }, now, file);
+  const access = await ca('access-ca', 'CCMUsersCA', paths.accessCa(config.home));
+  const server = await ca('server-ca', 'KMS development server CA', paths.serverCa(config.home));
+  const vaults = devVaults(now);
+  await writeServerCertificate(config.home, server, vaults, now);
+  const [first] = vaults;
+  if (first === undefined) throw new KmsError('internal', 'no vault');
+  const credential = await issueAdministrator(config.home, access, first.id, now);
+  writePkcs12(config.home, DEV_P12_PASSWORD);
+  const installation = {
+    id: pending.installation,
+    kind: 'dev' as const,
+    tokenLabel: pending.tokenLabel,
+    tokenSerial,
+    createdMs: now,
+    internalKeys: keys,
+    accessCa: access.certificate,
+  };
+  const assignment = {
+    id: randomUUID(),
+    method: 'certificate' as const,
+    issuer: `urn:kms:${pending.installation}`,
+    subject: credential.subject,
+    role: 'owner',
+    vaultId: null,
+    keyId: null,
+    createdMs: now,
+  };
+  await recordInAudit(making);
+  await store.createInstallation({ installation, vaults, credentials: [credential], assignments: [assignment] });
+}
+
+function keyOf(keys: readonly InternalKey[], name: InternalKeyName): InternalKey {
+  const key = keys.find((candidate) => candidate.name === name);
+  if (key === undefined) throw new KmsError('internal', `no internal key ${name}`);
+  return key;
+}
+
+/** The vaults of the operating contract (design §10). */
+function devVaults(createdMs: number): readonly Omit<Vault, 'revision'>[] {
+  const common = {
+    softDeleteDays: 90,
+    purgeProtection: false,
+    compromiseRule: 'reversible',
+    profile: 'standard',
+    createdMs,
+  } as const;
+  const on = { cbc: true, rsa15: true, rsnull: true };
+  const off = { cbc: false, rsa15: false, rsnull: false };
+  return [
+    { id: randomUUID(), name: 'dev', flavour: 'managed-hsm', backup: 'allowed', ...on, ...common },
+    { id: randomUUID(), name: 'dev-premium', flavour: 'premium', backup: 'never', ...off, ...common },
+  ];
+}
+
+/** Before the row: an installation without the record of its making cannot exist. */
+async function recordInAudit({ config, pending, keys, tokenSerial }: Making): Promise<void> {
+  const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId: randomHex(8) });
+  await audit.append({
+    event: 'installation.create',
+    result: 'success',
+    objectIds: keys.map(({ objectId }) => objectId),
+    detail: { installation: pending.installation, kind: 'dev', tokenLabel: pending.tokenLabel, tokenSerial },
+  });
+  await audit.close();
+}
