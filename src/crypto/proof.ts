@@ -80,7 +80,7 @@ const unwrapping: Prover = {
   make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
   async check(token, ref, proof) {
     const key = createPublicKey({ key: Buffer.from(proof), format: 'der', type: 'spki' });
-    const oaepHash = token.profile.importOaepHash;
+    const oaepHash = token.profile.import.oaepHash;
     const wrapped = publicEncrypt({ key, oaepHash, padding: constants.RSA_PKCS1_OAEP_PADDING }, randomBytes(32));
     await token.unwrapThrowAway(ref, { name: 'rsa-oaep', hash: oaepHash }, wrapped);
     return true;

@@ -1,28 +1,17 @@
 /**
  * The narrow, typed interface of the PKCS#11 calls we use: synchronous forms only, templates and mechanisms only
  * through our own encoders, every error normalised to its number. There is no call here that could hand the
- * plaintext of a customer key to the token, change an object, or read a secret value.
+ * plaintext of a customer key to the token or change an object: C_CreateObject is reached only for public objects and
+ * for session objects that hold a caller's bytes while they are wrapped.
  *
  * Runs in token threads. One session serves one operation at a time.
  */
 
 import ck from 'pkcs11js';
+import { CryptokiError } from './cryptoki-error.ts';
 import { asBuffer, nonNull } from './mechanism.ts';
 import { initializeArguments, type Profile } from './profile.ts';
-import type { Attribute } from './template.ts';
-
-/** A failed call. `code` is the CKR number; messages of the binding are never relied on. */
-export class CryptokiError extends Error {
-  override readonly name = 'CryptokiError';
-  readonly code: number;
-  readonly call: string;
-
-  constructor(call: string, code: number) {
-    super(`${call}: CKR 0x${code.toString(16)}`);
-    this.call = call;
-    this.code = code;
-  }
-}
+import { type Attribute, sessionSecret } from './template.ts';
 
 /** Opaque to us: slots, sessions and objects are 8-byte handles of the module. */
 export type Handle = ck.Handle;
@@ -156,6 +145,18 @@ export class Cryptoki {
   ): ck.KeyPair {
     return call('C_GenerateKeyPair', () =>
       this.#module.C_GenerateKeyPair(session, { mechanism }, encode(publicTemplate), encode(privateTemplate)));
+  }
+
+  /** Public data only; the class is set here. */
+  createPublicObject(session: Handle, template: readonly Attribute[]): Handle {
+    const object = [{ type: ck.CKA_CLASS, value: ck.CKO_PUBLIC_KEY }, ...template];
+    return call('C_CreateObject', () => this.#module.C_CreateObject(session, encode(object)));
+  }
+
+  /** A caller's bytes as a session object that can be wrapped and nothing else; never a key of ours. */
+  createSessionSecret(session: Handle, bytes: Uint8Array): Handle {
+    const object = [...sessionSecret(true), { type: ck.CKA_VALUE, value: asBuffer(bytes) }];
+    return call('C_CreateObject', () => this.#module.C_CreateObject(session, encode(object)));
   }
 
   destroyObject(session: Handle, object: Handle): void {

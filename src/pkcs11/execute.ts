@@ -1,12 +1,13 @@
 /** Runs one job on a token thread's session. Lengths and types were checked before; the token's answer is checked here. */
 
 import ck from 'pkcs11js';
-import { CryptokiError, type Handle } from './cryptoki.ts';
+import type { Handle } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { Job, Reply, Results } from './job.ts';
 import { GCM_IV_BYTES, GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
 import type { TokenSession } from './session.ts';
-import type { Attribute } from './template.ts';
+import { sessionSecret } from './template.ts';
 
 /** Jobs that may run once more after a session was lost: they leave nothing behind. */
 const IDEMPOTENT: ReadonlySet<Job['op']> = new Set(['encrypt', 'encryptGcm', 'decrypt', 'sign', 'verify', 'random', 'list', 'destroy']);
@@ -106,28 +107,10 @@ function assertLength(call: string, result: Uint8Array, expected: number): void 
   if (result.length !== expected) throw new CryptokiError(`${call} length`, ck.CKR_DATA_LEN_RANGE);
 }
 
-/** A session key that can be wrapped and nothing else. */
-const WRAPPABLE: readonly Attribute[] = throwAway(true);
-/** A session key that can do nothing at all. No VALUE_LEN: unwrap templates must not hold it. */
-const USELESS: readonly Attribute[] = throwAway(false);
-
-function throwAway(extractable: boolean): readonly Attribute[] {
-  const usages = [ck.CKA_ENCRYPT, ck.CKA_DECRYPT, ck.CKA_SIGN, ck.CKA_VERIFY, ck.CKA_WRAP, ck.CKA_UNWRAP, ck.CKA_DERIVE];
-  return [
-    { type: ck.CKA_CLASS, value: ck.CKO_SECRET_KEY },
-    { type: ck.CKA_KEY_TYPE, value: ck.CKK_AES },
-    { type: ck.CKA_TOKEN, value: false },
-    { type: ck.CKA_PRIVATE, value: true },
-    { type: ck.CKA_SENSITIVE, value: true },
-    { type: ck.CKA_EXTRACTABLE, value: extractable },
-    ...usages.map((type) => ({ type, value: false })),
-  ];
-}
-
 function wrapThrowAway(session: TokenSession, job: JobOf<'wrapThrowAway'>): Uint8Array {
   const { cryptoki, handle, profile } = session;
   const length = { type: ck.CKA_VALUE_LEN, value: 32 };
-  const key = cryptoki.generateKey(handle, ck.CKM_AES_KEY_GEN, [length, ...WRAPPABLE]);
+  const key = cryptoki.generateKey(handle, ck.CKM_GENERIC_SECRET_KEY_GEN, [length, ...sessionSecret(true)]);
   return destroyAfter(session, key, () => {
     const mechanism = toCkMechanism(job.mechanism, profile);
     return cryptoki.wrapKey(handle, mechanism, fromObjectHandle(job.key), key, 32 + LARGEST_EXPANSION);
@@ -137,7 +120,7 @@ function wrapThrowAway(session: TokenSession, job: JobOf<'wrapThrowAway'>): Uint
 function unwrapThrowAway(session: TokenSession, job: JobOf<'unwrapThrowAway'>): null {
   const { cryptoki, handle, profile } = session;
   const mechanism = toCkMechanism(job.mechanism, profile);
-  const key = cryptoki.unwrapKey(handle, mechanism, fromObjectHandle(job.key), job.data, USELESS);
+  const key = cryptoki.unwrapKey(handle, mechanism, fromObjectHandle(job.key), job.data, sessionSecret(false));
   return destroyAfter(session, key, () => null);
 }
 

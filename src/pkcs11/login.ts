@@ -8,7 +8,8 @@
 
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import ck from 'pkcs11js';
-import { type Cryptoki, CryptokiError, type Handle, type TokenFacts } from './cryptoki.ts';
+import type { Cryptoki, Handle, TokenFacts } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { StartFailure, ThreadSetup } from './job.ts';
 
 /** The token cannot be used now; `reason` says whether trying again makes sense. */

@@ -4,6 +4,7 @@
  */
 
 import ck from 'pkcs11js';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { Profile } from './profile.ts';
 
 export type Hash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
@@ -11,8 +12,12 @@ export type Hash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
 export type Mechanism =
   | { readonly name: 'aes-gcm'; readonly iv: Uint8Array; readonly aad: Uint8Array }
   | { readonly name: 'aes-cbc'; readonly iv: Uint8Array }
+  | { readonly name: 'aes-cbc-pad'; readonly iv: Uint8Array }
   | { readonly name: 'aes-kw' }
+  | { readonly name: 'aes-kwp' }
   | { readonly name: 'rsa-pkcs' }
+  /** Raw RSA: the result is as long as the modulus. */
+  | { readonly name: 'rsa-raw' }
   | { readonly name: 'rsa-pss'; readonly hash: Hash }
   | { readonly name: 'rsa-oaep'; readonly hash: Hash }
   | { readonly name: 'ecdsa' }
@@ -51,13 +56,19 @@ export function nonNull(bytes: Uint8Array): Buffer {
 export function toCkMechanism(mechanism: Mechanism, profile: Profile): ck.Mechanism {
   switch (mechanism.name) {
     case 'aes-gcm':
-      return { mechanism: ck.CKM_AES_GCM, parameter: gcmParameter(mechanism.iv, mechanism.aad) };
+      return { mechanism: profile.gcm.mechanism, parameter: gcmParameter(mechanism.iv, mechanism.aad) };
     case 'aes-cbc':
       return { mechanism: ck.CKM_AES_CBC, parameter: asBuffer(mechanism.iv) };
+    case 'aes-cbc-pad':
+      return { mechanism: ck.CKM_AES_CBC_PAD, parameter: asBuffer(mechanism.iv) };
     case 'aes-kw':
-      return { mechanism: profile.keyWrap.kw };
+      return { mechanism: offered(profile.keyWrap.kw) };
+    case 'aes-kwp':
+      return { mechanism: offered(profile.keyWrap.kwp) };
     case 'rsa-pkcs':
       return { mechanism: ck.CKM_RSA_PKCS };
+    case 'rsa-raw':
+      return { mechanism: ck.CKM_RSA_X_509 };
     case 'rsa-pss':
       return { mechanism: ck.CKM_RSA_PKCS_PSS, parameter: pssParameter(mechanism.hash) };
     case 'rsa-oaep':
@@ -67,6 +78,12 @@ export function toCkMechanism(mechanism: Mechanism, profile: Profile): ck.Mechan
     case 'hmac':
       return { mechanism: HASHES[mechanism.hash].hmac };
   }
+}
+
+/** A mechanism the profile does not have is refused as the token would. */
+function offered(mechanism: number | null): number {
+  if (mechanism === null) throw new CryptokiError('mechanism', ck.CKR_MECHANISM_INVALID);
+  return mechanism;
 }
 
 /** The form of PKCS#11 2.40 with `ulIvBits`; strict modules refuse the older one. */

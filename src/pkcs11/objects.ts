@@ -4,7 +4,8 @@
  */
 
 import ck from 'pkcs11js';
-import { CryptokiError, type Handle } from './cryptoki.ts';
+import type { Handle } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { CreatedObject, Generation, ListedObject, ObjectHandle, Part, PublicAttributes } from './job.ts';
 import type { TokenSession } from './session.ts';
 import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';

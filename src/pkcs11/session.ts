@@ -4,7 +4,8 @@
  */
 
 import ck from 'pkcs11js';
-import { type Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import type { Cryptoki, Handle } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { Profile } from './profile.ts';
 
 /** The operation never ran, or ran and may run again without harm. */

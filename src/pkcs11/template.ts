@@ -16,7 +16,17 @@ export interface Attribute {
 }
 
 /** What a new object serves; decides usage flags and allowed mechanisms, exactly (design §4). */
-export type Purpose = 'gcm' | 'cbc' | 'kw' | 'mac' | 'rsa-sign' | 'rsa-unwrap' | 'ec-sign';
+export type Purpose =
+  | 'gcm'
+  | 'cbc'
+  | 'kw'
+  | 'mac'
+  | 'rsa-sign'
+  | 'rsa-decrypt'
+  /** Both: Key Vault's default usages allow it, the `fips` profile does not (design §4). */
+  | 'rsa-sign-decrypt'
+  | 'rsa-unwrap'
+  | 'ec-sign';
 
 interface Usages {
   readonly flags: readonly number[];
@@ -24,27 +34,43 @@ interface Usages {
 }
 
 function usagesOf(purpose: Purpose, profile: Profile): Usages {
-  const { kw, kwp, by } = profile.keyWrap;
   switch (purpose) {
     case 'gcm':
-      return { flags: [ck.CKA_ENCRYPT, ck.CKA_DECRYPT], mechanisms: [ck.CKM_AES_GCM] };
+      return { flags: [ck.CKA_ENCRYPT, ck.CKA_DECRYPT], mechanisms: [profile.gcm.mechanism] };
     case 'cbc':
       return { flags: [ck.CKA_ENCRYPT, ck.CKA_DECRYPT], mechanisms: [ck.CKM_AES_CBC, ck.CKM_AES_CBC_PAD] };
-    case 'kw': {
-      const flags = by === 'object' ? [ck.CKA_WRAP, ck.CKA_UNWRAP] : [ck.CKA_ENCRYPT, ck.CKA_DECRYPT];
-      return { flags, mechanisms: [kw, kwp] };
-    }
+    case 'kw':
+      return wrapUsages(profile);
     case 'mac': {
       const mechanisms = (['sha256', 'sha384', 'sha512'] as const).map(hmacMechanism);
       return { flags: [ck.CKA_SIGN, ck.CKA_VERIFY], mechanisms };
     }
     case 'rsa-sign':
-      return { flags: [ck.CKA_SIGN], mechanisms: [ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_PSS] };
+      return { flags: [ck.CKA_SIGN], mechanisms: RSA_SIGNATURES };
+    case 'rsa-decrypt':
+      return { flags: [ck.CKA_DECRYPT], mechanisms: [ck.CKM_RSA_PKCS, ...oaepMechanisms(profile)] };
+    case 'rsa-sign-decrypt': {
+      const flags = [ck.CKA_SIGN, ck.CKA_DECRYPT];
+      return { flags, mechanisms: [...RSA_SIGNATURES, ...oaepMechanisms(profile)] };
+    }
     case 'rsa-unwrap':
       return { flags: [ck.CKA_UNWRAP], mechanisms: [ck.CKM_RSA_PKCS_OAEP] };
     case 'ec-sign':
       return { flags: [ck.CKA_SIGN], mechanisms: [ck.CKM_ECDSA] };
   }
+}
+
+const RSA_SIGNATURES = [ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_PSS];
+
+/** Raw RSA only where RSA-OAEP-256 needs it. */
+function oaepMechanisms({ oaep }: Profile): readonly number[] {
+  return oaep.sha256 === 'raw' ? [ck.CKM_RSA_PKCS_OAEP, ck.CKM_RSA_X_509] : [ck.CKM_RSA_PKCS_OAEP];
+}
+
+function wrapUsages({ keyWrap }: Profile): Usages {
+  const wraps = keyWrap.dataKeyPath === 'wrap-object';
+  const flags = wraps ? [ck.CKA_WRAP, ck.CKA_UNWRAP] : [ck.CKA_ENCRYPT, ck.CKA_DECRYPT];
+  return { flags, mechanisms: [keyWrap.kw, keyWrap.kwp].filter((mechanism) => mechanism !== null) };
 }
 
 const SECRET_FLAGS = [ck.CKA_ENCRYPT, ck.CKA_DECRYPT, ck.CKA_SIGN, ck.CKA_VERIFY, ck.CKA_WRAP, ck.CKA_UNWRAP];
@@ -76,12 +102,26 @@ function flags(all: readonly number[], wanted: readonly number[]): Attribute[] {
   return all.map((type) => ({ type, value: wanted.includes(type) }));
 }
 
-/** A secret or private object that stays in the token: not readable, not extractable, not changeable. */
-function guarded(naming: Naming, all: readonly number[], usages: Usages): readonly Attribute[] {
-  return [
+/** Attribute types a profile may leave out, because the module does not know them. */
+const OMITTABLE: Readonly<Record<Profile['templateOmissions'][number], number>> = {
+  COPYABLE: ck.CKA_COPYABLE,
+  ALLOWED_MECHANISMS: ck.CKA_ALLOWED_MECHANISMS,
+  SIGN_RECOVER: ck.CKA_SIGN_RECOVER,
+  VERIFY_RECOVER: ck.CKA_VERIFY_RECOVER,
+  DERIVE: ck.CKA_DERIVE,
+};
+
+function known(template: readonly Attribute[], { templateOmissions }: Profile): readonly Attribute[] {
+  const omitted = templateOmissions.map((name) => OMITTABLE[name]);
+  return template.filter(({ type }) => !omitted.includes(type));
+}
+
+/** A secret or private object: not readable, not extractable, not changeable. `token` false makes a session object. */
+function guarded(naming: Naming, all: readonly number[], usages: Usages, profile: Profile, token: boolean): readonly Attribute[] {
+  const template = [
     { type: ck.CKA_ID, value: naming.id },
     { type: ck.CKA_LABEL, value: Buffer.from(naming.label, 'utf8') },
-    { type: ck.CKA_TOKEN, value: true },
+    { type: ck.CKA_TOKEN, value: token },
     { type: ck.CKA_PRIVATE, value: true },
     { type: ck.CKA_SENSITIVE, value: true },
     { type: ck.CKA_EXTRACTABLE, value: false },
@@ -91,27 +131,48 @@ function guarded(naming: Naming, all: readonly number[], usages: Usages): readon
     { type: ck.CKA_COPYABLE, value: false },
     { type: ck.CKA_MODIFIABLE, value: false },
   ];
+  return known(template, profile);
 }
 
-export function secretTemplate(naming: Naming, purpose: Purpose, profile: Profile): readonly Attribute[] {
-  return guarded(naming, SECRET_FLAGS, usagesOf(purpose, profile));
+export function secretTemplate(naming: Naming, purpose: Purpose, profile: Profile, token = true): readonly Attribute[] {
+  return guarded(naming, SECRET_FLAGS, usagesOf(purpose, profile), profile, token);
 }
 
-export function privateTemplate(naming: Naming, purpose: Purpose, profile: Profile): readonly Attribute[] {
-  return guarded(naming, PRIVATE_FLAGS, usagesOf(purpose, profile));
+export function privateTemplate(naming: Naming, purpose: Purpose, profile: Profile, token = true): readonly Attribute[] {
+  return guarded(naming, PRIVATE_FLAGS, usagesOf(purpose, profile), profile, token);
 }
 
-export function publicTemplate(naming: Naming, purpose: Purpose, profile: Profile): readonly Attribute[] {
+export function publicTemplate(naming: Naming, purpose: Purpose, profile: Profile, token = true): readonly Attribute[] {
   const wanted = usagesOf(purpose, profile).flags.map((flag) => PUBLIC_COUNTERPART.get(flag) ?? flag);
-  return [
+  const template = [
     { type: ck.CKA_ID, value: naming.id },
     { type: ck.CKA_LABEL, value: Buffer.from(naming.label, 'utf8') },
-    { type: ck.CKA_TOKEN, value: true },
+    { type: ck.CKA_TOKEN, value: token },
     { type: ck.CKA_PRIVATE, value: false },
     ...flags(PUBLIC_FLAGS, wanted),
     { type: ck.CKA_DERIVE, value: false },
     { type: ck.CKA_COPYABLE, value: false },
     { type: ck.CKA_MODIFIABLE, value: false },
+  ];
+  return known(template, profile);
+}
+
+const SECRET_USES = [...SECRET_FLAGS, ck.CKA_DERIVE];
+
+/**
+ * A session object for bytes or keys in passing, without any use of its own. No VALUE_LEN: unwrap templates must not
+ * hold it.
+ * @param extractable whether it can be wrapped
+ */
+export function sessionSecret(extractable: boolean, uses: readonly number[] = []): readonly Attribute[] {
+  return [
+    { type: ck.CKA_CLASS, value: ck.CKO_SECRET_KEY },
+    { type: ck.CKA_KEY_TYPE, value: ck.CKK_GENERIC_SECRET },
+    { type: ck.CKA_TOKEN, value: false },
+    { type: ck.CKA_PRIVATE, value: true },
+    { type: ck.CKA_SENSITIVE, value: true },
+    { type: ck.CKA_EXTRACTABLE, value: extractable },
+    ...SECRET_USES.map((type) => ({ type, value: uses.includes(type) })),
   ];
 }
 

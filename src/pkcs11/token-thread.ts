@@ -7,7 +7,8 @@
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { Cryptoki, CryptokiError, type Handle } from './cryptoki.ts';
+import { Cryptoki, type Handle } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import { execute } from './execute.ts';
 import { CANARY_QUESTION, type FromThread, type ObjectHandle, type Reply, type ThreadSetup, type ToThread } from './job.ts';
 import { findSlot, login, provision, StartError } from './login.ts';
