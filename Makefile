@@ -18,7 +18,7 @@ run: dist/.built ## install what is missing, build, initialise $KMS_HOME (defaul
 	@node dist/cli/main.js init --dev
 	@exec node dist/cli/main.js serve
 
-test: prepare-test dist/.built ## install what is missing, build, check types and style, run every test
+test: prepare-test dist/.built build/fault ## install what is missing, build, check types and style, run every test
 	@npm run --silent typecheck
 	@npm run --silent lint
 	@npm run --silent test
@@ -30,13 +30,29 @@ lint: prepare ## check types and style
 build: dist/.built ## compile src into dist
 
 clean: ## remove what build and test made; keeps node_modules and $KMS_HOME
-	rm -rf dist coverage
+	rm -rf dist build coverage
 
 prepare:
 	@scripts/prepare.sh run
 
 prepare-test:
 	@scripts/prepare.sh test
+
+# PKCS#11 modules for tests: one that fails on demand, and NSS in FIPS mode.
+FAULT_SOURCES := $(addprefix test/fault/,shim.c rules.c tables.c counts.c)
+FAULT_HEADERS := $(addprefix test/fault/,shim.h pkcs11.h)
+MODULE_FLAGS := -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -pthread
+
+build/fault: build/fault/libkmsfault.so build/fault/libnssfips.so
+
+# It stays loaded, see shim.c.
+build/fault/libkmsfault.so: $(FAULT_SOURCES) $(FAULT_HEADERS) | prepare-test
+	@mkdir -p $(@D)
+	@$(CC) $(MODULE_FLAGS) -Wl,-z,nodelete -o $@ $(FAULT_SOURCES) -ldl
+
+build/fault/libnssfips.so: test/fault/nss-fips.c test/fault/pkcs11.h | prepare-test
+	@mkdir -p $(@D)
+	@$(CC) $(MODULE_FLAGS) -o $@ $< -ldl
 
 dist/.built: $(SOURCES) tsconfig.json tsconfig.build.json package.json package-lock.json | prepare
 	@npm run --silent build

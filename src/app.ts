@@ -27,6 +27,7 @@ import type { Installation } from './keys/key.ts';
 import { KeyLifecycle } from './keys/lifecycle.ts';
 import { KeyOperations } from './keys/operations.ts';
 import { PageTokens } from './keys/page-token.ts';
+import { SelfTests } from './keys/self-test.ts';
 import { labelPrefixes, loadProfile, Token } from './pkcs11/token.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import type { KeyStore } from './store/store.ts';
@@ -55,6 +56,8 @@ export class App {
   readonly #installation: Installation;
   readonly #flush: () => Promise<void>;
   readonly #lifecycle: KeyLifecycle;
+  readonly #engine: CryptoEngine;
+  readonly #selfTests: SelfTests;
   readonly #listeners: Readonly<Record<Port, Listener>>;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -75,7 +78,9 @@ export class App {
     const floods = createFloodGate({ append: (event) => audit.append(event), now });
     this.#flush = () => floods.flush();
     const gate = new Gate({ store, audit, floods, installation, now });
-    const engine = new CryptoEngine(this.#token, installation.id);
+    this.#engine = new CryptoEngine(this.#token, installation.id, internalKey(installation, 'import'));
+    const engine = this.#engine;
+    this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
     this.#lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now });
     const operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(this.#pageKey());
@@ -121,15 +126,23 @@ export class App {
     const token = this.#token.state;
     const checks = {
       token: token.phase === 'ready' ? 'ok' : `${token.phase}: ${token.reason}`,
+      selfTest: this.#engine.fitness,
       audit: this.#audit.healthy() ? 'ok' : 'not writable',
       process: this.#draining ? 'draining' : 'ok',
     };
     return { ready: Object.values(checks).every((check) => check === 'ok'), kind: this.kind, checks };
   }
 
-  /** Resolves when the token can be used; rejects when it is lost before. */
+  /** Tests the token now; readiness falls if it fails. */
+  selfTest(): Promise<void> {
+    return this.#selfTests.run();
+  }
+
+  /** Resolves when the token can be used and has passed its self-test; rejects when it is lost before. */
   async whenReady(): Promise<void> {
     await this.#token.whenReady();
+    void this.#selfTests.run();
+    await this.#selfTests.firstPass;
     const sweep = (): void => {
       this.#lifecycle.completeDestructions().catch((err: unknown) => { this.logger.warn({ err }, 'destruction not completed'); });
     };
@@ -150,6 +163,7 @@ export class App {
   async drain(deadlineMs: number): Promise<'clean' | 'stuck'> {
     this.#draining = true;
     clearInterval(this.#sweep);
+    this.#selfTests.stop();
     const end = performance.now() + deadlineMs;
     const closeIdle = performance.now() + Math.min(this.#config.server.drainMs, deadlineMs);
     while (this.#connections() > 0 && performance.now() < end) {

@@ -50,6 +50,8 @@ const schema = z.strictObject({
       callTimeoutMs: positive.default(5000),
       /** Milliseconds one key generation may take. */
       createTimeoutMs: positive.default(60_000),
+      /** Seconds between self-tests of the token, after the one at start. */
+      selfTestSeconds: positive.default(86_400),
       /** Token threads that may hang before the process is replaced. */
       lostThreadsMax: z.coerce.number().int().min(0).default(1),
     })

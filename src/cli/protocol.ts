@@ -7,6 +7,7 @@ export type ToProcess =
   /** A connection comes with it. */
   | { readonly kind: 'socket'; readonly port: Port }
   | { readonly kind: 'drain' }
+  | { readonly kind: 'self-test' }
   | { readonly kind: 'metrics'; readonly id: number }
   /** Something the supervisor did, for the audit. */
   | { readonly kind: 'record'; readonly event: string; readonly detail: Readonly<Record<string, string | number>> };

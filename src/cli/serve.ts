@@ -29,6 +29,7 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
       metrics.close();
       void supervisor.stop().then(() => { resolve(0); });
     };
+    process.on('SIGHUP', () => { supervisor.selfTest(); });
     process.once('SIGTERM', stop);
     process.once('SIGINT', stop);
     supervisor.start().then((bound) => { ports = bound; }, reject);

@@ -59,6 +59,10 @@ export class ServerChild {
     this.#send({ kind: 'record', event, detail });
   }
 
+  selfTest(): void {
+    this.#send({ kind: 'self-test' });
+  }
+
   drain(): void {
     if (this.#phase === 'draining' || this.#phase === 'ended') return;
     this.#phase = 'draining';

@@ -48,6 +48,9 @@ function receive(app: App, message: ToProcess, socket: Socket | undefined, end: 
     case 'drain':
       end();
       return;
+    case 'self-test':
+      void app.selfTest();
+      return;
     case 'record':
       app.record(message.event, message.detail).catch((err: unknown) => { app.logger.warn({ err }, 'event not recorded'); });
       return;

@@ -63,6 +63,11 @@ export class Supervisor {
     return snapshots.filter((snapshot) => snapshot !== undefined);
   }
 
+  /** Every process tests the token now. */
+  selfTest(): void {
+    for (const child of this.#live()) child.selfTest();
+  }
+
   /** Stops accepting, drains every process, and resolves when the last one has ended. */
   stop(): Promise<void> {
     this.#sockets.close();

@@ -4,6 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { KmsError } from '../errors.ts';
 import type { Curve, Kind } from '../keys/key.ts';
 import { type Cost, type Hash, hashBytes, type Mechanism } from '../pkcs11/token.ts';
 
@@ -62,6 +63,13 @@ const DIGEST_INFO: Readonly<Record<Hash, string>> = {
 export function signedBytes(algorithm: SignatureAlgorithm, hashed: Uint8Array): Buffer {
   const prefix = algorithm.scheme === 'rsa-pkcs' ? Buffer.from(DIGEST_INFO[algorithm.hash], 'hex') : Buffer.alloc(0);
   return Buffer.concat([prefix, hashed]);
+}
+
+/** The bytes the token signs for a message under this algorithm. */
+export function signedBytesOf(alg: string, message: Uint8Array): Buffer {
+  const algorithm = signatureAlgorithm(alg);
+  if (algorithm === undefined) throw new KmsError('internal', `no signature algorithm ${alg}`);
+  return signedBytes(algorithm, digest(algorithm, message));
 }
 
 export function signatureMechanism(algorithm: SignatureAlgorithm): Mechanism {

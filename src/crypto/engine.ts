@@ -4,8 +4,9 @@
  */
 
 import { randomHex } from '../bytes.ts';
-import type { Curve, Family, KeyObject, Kind } from '../keys/key.ts';
-import { GCM_TAG_BYTES, type Generation, type KeyRef, labelPrefixes, type Token } from '../pkcs11/token.ts';
+import type { Curve, Family, InternalKey, KeyObject, Kind, Usage } from '../keys/key.ts';
+import { asKmsError, decryptionFailed } from '../errors.ts';
+import { GCM_TAG_BYTES, type Generation, type KeyRef, labelPrefixes, type Purpose, type Token } from '../pkcs11/token.ts';
 import {
   type SignatureAlgorithm,
   signatureBytes,
@@ -13,16 +14,32 @@ import {
   signatureMechanism,
   signedBytes,
 } from './algorithms.ts';
+import { Fitness } from './fitness.ts';
+import { importObject } from './import-object.ts';
+import type { Capability } from './known-answers.ts';
 import { checkProof, makeProof } from './proof.ts';
 import { toSpki } from './public-key.ts';
+import { decryptRsa, type RsaEncryption } from './rsa-decrypt.ts';
+import { runSelfTest } from './self-test.ts';
 
 export { type PublicJwk, publicJwk } from './public-key.ts';
 
-/** What a key is made of, without its state. */
+/** What a key is made of and for, without its state. */
 export interface KeyShape {
   readonly kind: Kind;
   readonly bits: number | null;
   readonly curve: Curve | null;
+  readonly usages: readonly Usage[];
+}
+
+/** What the object of this family is for, as the usages ask. */
+export function purposeOf(family: Family, { kind, usages }: KeyShape): Purpose {
+  if (kind === 'EC') return 'ec-sign';
+  if (kind === 'oct') return family === 'cbc' || family === 'kw' || family === 'mac' ? family : 'gcm';
+  const signs = usages.includes('sign') || usages.includes('verify');
+  const opens = usages.some((usage) => usage !== 'sign' && usage !== 'verify');
+  if (!opens) return 'rsa-sign';
+  return signs ? 'rsa-sign-decrypt' : 'rsa-decrypt';
 }
 
 /** An object still to be made: its CKA_ID is recorded before the token is touched. */
@@ -55,22 +72,87 @@ export function planObjects(families: readonly Family[]): readonly PlannedObject
   return families.map((family) => ({ family, objectId: isHalf(family) ? pairId : randomHex(16) }));
 }
 
+/** What the token must be able to do to serve a family. */
+function capabilityOf(family: Family, { kind, curve }: KeyShape): Capability {
+  switch (family) {
+    case 'gcm':
+    case 'dk':
+      return 'AES-GCM';
+    case 'cbc':
+      return 'AES-CBC';
+    case 'kw':
+      return 'AES-KW';
+    case 'mac':
+      return 'HMAC';
+    case 'private':
+    case 'public':
+      return kind === 'RSA' ? 'RSA-PKCS1' : `ECDSA-${curve ?? 'P-256'}`;
+  }
+}
+
+function capabilityOfSignature({ scheme, curve }: SignatureAlgorithm): Capability {
+  if (scheme === 'ecdsa') return `ECDSA-${curve ?? 'P-256'}`;
+  return scheme === 'rsa-pss' ? 'RSA-PSS' : 'RSA-PKCS1';
+}
+
+/** Families that add to a key of a vault; a token without them makes the key without them. */
+const OPTIONAL: ReadonlySet<Family> = new Set(['cbc', 'kw']);
+
+/** Draws of the generator that a self-test compares. */
+const GENERATOR_DRAWS = 8;
+
 function generationOf(family: Family, shape: KeyShape): Generation {
-  if (shape.kind === 'RSA') return { type: 'rsa', bits: shape.bits as 2048, purpose: 'rsa-sign' };
-  if (shape.kind === 'EC') return { type: 'ec', curve: shape.curve ?? 'P-256', purpose: 'ec-sign' };
-  if (family === 'mac') return { type: 'secret', purpose: 'mac' };
-  const purpose = family === 'cbc' || family === 'kw' ? family : 'gcm';
+  const purpose = purposeOf(family, shape);
+  if (shape.kind === 'RSA') return { type: 'rsa', bits: shape.bits as 2048, purpose };
+  if (shape.kind === 'EC') return { type: 'ec', curve: shape.curve ?? 'P-256', purpose };
+  if (family === 'mac') return { type: 'secret', purpose };
   return { type: 'aes', bits: shape.bits as 128, purpose };
 }
+
+/** Bytes of the shortest output that cannot repeat by chance. */
+const SHORTEST_WATCHED = 12;
 
 export class CryptoEngine {
   readonly #token: Token;
   readonly #labelPrefix: string;
+  readonly #importKey: InternalKey;
   readonly #proving = new Map<string, Promise<void>>();
+  readonly #fitness = new Fitness();
 
-  constructor(token: Token, installation: string) {
+  /** @param importKey the internal key pair that unwraps imports and test keys */
+  constructor(token: Token, installation: string, importKey: InternalKey) {
     this.#token = token;
     this.#labelPrefix = labelPrefixes(installation).keys;
+    this.#importKey = importKey;
+  }
+
+  /** `ok`, or why the token must not be used. */
+  get fitness(): string {
+    return this.#fitness.state;
+  }
+
+  get capabilities(): Fitness['capabilities'] {
+    return this.#fitness.capabilities;
+  }
+
+  /** Asks the token every known answer; nothing is served before it passed once, nor after it failed. */
+  async selfTest(): Promise<string> {
+    try {
+      const report = await runSelfTest(this.#token, this.#importKey);
+      this.#fitness.passed(report, await this.#generatorSound());
+    } catch (error) {
+      this.#fitness.failed(asKmsError(error).message);
+    }
+    return this.#fitness.state;
+  }
+
+  /** The families of `wanted` that this token can serve. @throws KmsError `unsupported-by-token` for one that must be */
+  servable(shape: KeyShape, wanted: readonly Family[]): readonly Family[] {
+    return wanted.filter((family) => {
+      const capability = capabilityOf(family, shape);
+      if (!OPTIONAL.has(family)) this.#fitness.assert(capability);
+      return this.#fitness.supports(capability);
+    });
   }
 
   /**
@@ -78,17 +160,35 @@ export class CryptoEngine {
    * The caller destroys `planned` when this fails; what the failed call itself left is destroyed here.
    */
   async generate(shape: KeyShape, versionId: string, planned: readonly PlannedObject[]): Promise<GeneratedMaterial> {
+    this.#fitness.assertGenerator();
     let publicKey: Uint8Array | null = null;
     for (const object of planned.filter(({ family }) => family !== 'public')) {
       const label = `${this.#labelPrefix}${versionId}:${object.family}`;
       const attributes = await this.#token.create(object.objectId, label, generationOf(object.family, shape));
       if (attributes !== null) publicKey = toSpki(attributes, shape.curve);
     }
-    const objects: KeyObject[] = [];
-    for (const object of planned) {
-      objects.push({ ...object, proof: await makeProof(this.#token, object.family, refOf(object), publicKey) });
+    return { publicKey, objects: await this.#proofs(planned, publicKey) };
+  }
+
+  /**
+   * Brings key material of elsewhere into the token, by unwrapping (design §4); every family holds the one value.
+   * A private key proves that it belongs to `publicKey`. The caller wipes `material` and, when this fails, destroys
+   * `planned`.
+   * @param material raw bytes of a secret key, PKCS#8 DER of a private key, null for a public key alone
+   */
+  async importKey(
+    shape: KeyShape,
+    versionId: string,
+    planned: readonly PlannedObject[],
+    material: Uint8Array | null,
+    publicKey: Uint8Array | null,
+  ): Promise<GeneratedMaterial> {
+    this.#fitness.assertGenerator();
+    for (const object of planned.filter(({ family }) => family !== 'public' || material === null)) {
+      const label = `${this.#labelPrefix}${versionId}:${object.family}`;
+      await importObject(this.#token, this.#importKey, object, label, { shape, material, publicKey });
     }
-    return { publicKey, objects };
+    return { publicKey, objects: await this.#proofs(planned, publicKey) };
   }
 
   /** Final: there is no way back. Repeating it is harmless. */
@@ -97,20 +197,37 @@ export class CryptoEngine {
   }
 
   async encryptGcm(object: KeyObject, aad: Uint8Array, plaintext: Uint8Array): Promise<Sealed> {
+    this.#fitness.assert('AES-GCM');
+    this.#fitness.assertGenerator();
     await this.#prove(object);
     const { iv, sealed } = await this.#token.encryptGcm(refOf(object), aad, plaintext);
+    this.#fitness.noteRandom(iv);
     const end = sealed.length - GCM_TAG_BYTES;
     return { iv, ciphertext: sealed.subarray(0, end), tag: sealed.subarray(end) };
   }
 
   /** @throws KmsError `decryption-failed` for wrong key, IV, AAD, ciphertext or tag alike */
   async decryptGcm(object: KeyObject, aad: Uint8Array, { iv, ciphertext, tag }: Sealed): Promise<Uint8Array> {
+    this.#fitness.assert('AES-GCM');
     await this.#prove(object);
     return this.#token.decrypt(refOf(object), { name: 'aes-gcm', iv, aad }, Buffer.concat([ciphertext, tag]));
   }
 
+  /**
+   * RSA decryption with the private half.
+   * @param ciphertext as long as the modulus
+   * @throws KmsError `decryption-failed`, one and the same for every reason
+   */
+  async decryptRsa(object: KeyObject, shape: KeyShape, algorithm: RsaEncryption, ciphertext: Uint8Array): Promise<Uint8Array> {
+    this.#fitness.assert(algorithm);
+    if (ciphertext.length !== (shape.bits ?? 0) / 8) throw decryptionFailed();
+    await this.#prove(object);
+    return decryptRsa(this.#token, refOf(object), algorithm, ciphertext);
+  }
+
   /** @returns raw signature: PKCS#1 v1.5 or PSS of modulus length, or r‖s of fixed width */
   async sign(object: KeyObject, shape: KeyShape, algorithm: SignatureAlgorithm, digest: Uint8Array): Promise<Uint8Array> {
+    this.#fitness.assert(capabilityOfSignature(algorithm));
     await this.#prove(object);
     return this.#token.sign(
       refOf(object),
@@ -129,14 +246,31 @@ export class CryptoEngine {
     digest: Uint8Array,
     signature: Uint8Array,
   ): Promise<boolean> {
+    this.#fitness.assert(capabilityOfSignature(algorithm));
     if (signature.length !== signatureBytes(shape)) return false;
     await this.#prove(object);
     return this.#token.verify(refOf(object), signatureMechanism(algorithm), signedBytes(algorithm, digest), signature);
   }
 
   /** Bytes of the token's generator. */
-  random(bytes: number): Promise<Uint8Array> {
-    return this.#token.random(bytes);
+  async random(bytes: number): Promise<Uint8Array> {
+    this.#fitness.assertGenerator();
+    const output = await this.#token.random(bytes);
+    if (bytes >= SHORTEST_WATCHED) this.#fitness.noteRandom(output);
+    return output;
+  }
+
+  async #generatorSound(): Promise<boolean> {
+    const draws = Array.from({ length: GENERATOR_DRAWS }, () => this.#token.random(32));
+    return (await Promise.all(draws)).every((output) => this.#fitness.isFresh(output));
+  }
+
+  async #proofs(planned: readonly PlannedObject[], publicKey: Uint8Array | null): Promise<readonly KeyObject[]> {
+    const objects: KeyObject[] = [];
+    for (const object of planned) {
+      objects.push({ ...object, proof: await makeProof(this.#token, object.family, refOf(object), publicKey) });
+    }
+    return objects;
   }
 
   /** Once per object and epoch; callers of the same turn share the question. */

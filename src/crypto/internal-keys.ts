@@ -40,7 +40,7 @@ export async function makeInternalKey(token: Token, labelPrefix: string, name: I
   const { family, generation, proof } = RECIPES[name];
   const objectId = randomHex(16);
   const attributes = await token.create(objectId, `${labelPrefix}${name}:${family}`, generation);
-  const publicKey = attributes === null ? null : toSpki(attributes, generation.type === 'ec' ? generation.curve : null);
+  const publicKey = attributes === null ? null : toSpki(attributes, generation.type === 'ec' ? 'P-256' : null);
   const ref: KeyRef = { objectId, part: publicKey === null ? 'secret' : 'private' };
   // The canary is asked its own question by every token thread, each second.
   const made = name === 'canary' ? await canaryAnswer(token, ref) : await makeProof(token, proof, ref, publicKey);

@@ -44,11 +44,8 @@ const cbc: Prover = {
 };
 
 const kw: Prover = {
-  make: (token, ref) => token.wrapThrowAway(ref, WRAP),
-  async check(token, ref, proof) {
-    await token.unwrapThrowAway(ref, WRAP, proof);
-    return true;
-  },
+  make: (token, ref) => token.wrapBytes(ref, WRAP, BLOCK),
+  check: async (token, ref, proof) => same(await token.unwrapBytes(ref, WRAP, proof), BLOCK),
 };
 
 const mac: Prover = {

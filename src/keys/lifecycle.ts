@@ -118,7 +118,8 @@ export class KeyLifecycle {
   async #generate(call: Call, spec: KeySpec): Promise<Key> {
     const { store, engine, bootId, now } = this.#options;
     const keyId = spec.id ?? randomUUID();
-    const planned = planObjects(familiesFor(spec.kind, spec.usages, call.vault));
+    const families = engine.servable(spec, familiesFor(spec.kind, spec.usages, call.vault));
+    const planned = planObjects(families);
     const intent = {
       id: randomUUID(),
       vaultId: call.vault.id,

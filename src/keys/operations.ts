@@ -130,8 +130,9 @@ function outcome<T>(value: T, version: KeyVersion, key: Key, algorithm?: string)
 
 function objectOf(version: KeyVersion, family: Family): KeyObject {
   const object = version.objects.find((candidate) => candidate.family === family);
-  if (object === undefined) throw new KmsError('integrity', `the key version has no ${family} object`);
-  return object;
+  if (object !== undefined) return object;
+  // Made when the token could not serve this family.
+  throw new KmsError('unsupported-by-token', `${family}: not supported by this HSM when the key was made`);
 }
 
 function fitting(key: Key, alg: string): SignatureAlgorithm {

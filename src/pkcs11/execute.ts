@@ -1,16 +1,31 @@
 /** Runs one job on a token thread's session. Lengths and types were checked before; the token's answer is checked here. */
 
 import ck from 'pkcs11js';
-import type { Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
+import { importObject, importPublicObject } from './import.ts';
 import type { Job, Reply, Results } from './job.ts';
 import { GCM_IV_BYTES, GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
 import type { TokenSession } from './session.ts';
 import { sessionSecret } from './template.ts';
+import { trial } from './trial.ts';
+import { destroyAfter, unwrapBytes, wrapBytes } from './wrap.ts';
 
 /** Jobs that may run once more after a session was lost: they leave nothing behind. */
-const IDEMPOTENT: ReadonlySet<Job['op']> = new Set(['encrypt', 'encryptGcm', 'decrypt', 'sign', 'verify', 'random', 'list', 'destroy']);
+const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
+  'encrypt',
+  'encryptGcm',
+  'decrypt',
+  'sign',
+  'verify',
+  'wrapBytes',
+  'unwrapBytes',
+  'unwrapThrowAway',
+  'random',
+  'trial',
+  'list',
+  'destroy',
+]);
 
 /** Bytes that no mechanism of ours adds beyond: a tag, a block of padding, or the 8 bytes of a key wrap. */
 const LARGEST_EXPANSION = 16;
@@ -44,8 +59,16 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return verify(session, job);
     case 'random':
       return random(session, job.length);
-    case 'wrapThrowAway':
-      return wrapThrowAway(session, job);
+    case 'wrapBytes':
+      return wrapBytes(session, fromObjectHandle(job.key), job.mechanism, job.data);
+    case 'unwrapBytes':
+      return unwrapBytes(session, fromObjectHandle(job.key), job.mechanism, job.data);
+    case 'import':
+      return importObject(session, fromObjectHandle(job.key), job.objectId, job.label, job.wrapped);
+    case 'importPublic':
+      return importPublicObject(session, job.objectId, job.label, job.purpose, job.half);
+    case 'trial':
+      return trial(session, fromObjectHandle(job.key), job.wrapped, job.steps);
     case 'unwrapThrowAway':
       return unwrapThrowAway(session, job);
     case 'create':
@@ -107,27 +130,9 @@ function assertLength(call: string, result: Uint8Array, expected: number): void 
   if (result.length !== expected) throw new CryptokiError(`${call} length`, ck.CKR_DATA_LEN_RANGE);
 }
 
-function wrapThrowAway(session: TokenSession, job: JobOf<'wrapThrowAway'>): Uint8Array {
-  const { cryptoki, handle, profile } = session;
-  const length = { type: ck.CKA_VALUE_LEN, value: 32 };
-  const key = cryptoki.generateKey(handle, ck.CKM_GENERIC_SECRET_KEY_GEN, [length, ...sessionSecret(true)]);
-  return destroyAfter(session, key, () => {
-    const mechanism = toCkMechanism(job.mechanism, profile);
-    return cryptoki.wrapKey(handle, mechanism, fromObjectHandle(job.key), key, 32 + LARGEST_EXPANSION);
-  });
-}
-
 function unwrapThrowAway(session: TokenSession, job: JobOf<'unwrapThrowAway'>): null {
   const { cryptoki, handle, profile } = session;
   const mechanism = toCkMechanism(job.mechanism, profile);
   const key = cryptoki.unwrapKey(handle, mechanism, fromObjectHandle(job.key), job.data, sessionSecret(false));
   return destroyAfter(session, key, () => null);
-}
-
-function destroyAfter<T>(session: TokenSession, key: Handle, use: () => T): T {
-  try {
-    return use();
-  } finally {
-    session.cryptoki.destroyObject(session.handle, key);
-  }
 }

@@ -16,7 +16,9 @@ export type Generation =
   /** A generic secret of 64 random bytes. */
   | { readonly type: 'secret'; readonly purpose: Purpose }
   | { readonly type: 'rsa'; readonly bits: 2048 | 3072 | 4096; readonly purpose: Purpose }
-  | { readonly type: 'ec'; readonly curve: 'P-256' | 'P-384' | 'P-521'; readonly purpose: Purpose };
+  | { readonly type: 'ec'; readonly curve: Curve; readonly purpose: Purpose };
+
+export type Curve = Profile['curves'][number];
 
 /** One entry of a bulk listing. */
 export interface ListedObject {
@@ -39,6 +41,33 @@ export interface CreatedObject {
   readonly publicAttributes: PublicAttributes | null;
 }
 
+/** What C_CreateObject needs to make a public object. */
+export type PublicHalf =
+  | { readonly type: 'rsa'; readonly modulus: Uint8Array; readonly exponent: Uint8Array }
+  /** `point`: uncompressed, 04‖x‖y. */
+  | { readonly type: 'ec'; readonly curve: Curve; readonly point: Uint8Array };
+
+/** A key on its way into the token (pkcs11-lab §3.1): never in the clear once it has left `crypto`. */
+export interface WrappedKey {
+  /** 32-byte key-encryption key under the token's import key, RSA-OAEP. */
+  readonly kek: Uint8Array;
+  /** The key under the key-encryption key, RFC 5649: raw bytes, or PKCS#8 DER of a private key. */
+  readonly blob: Uint8Array;
+  readonly type: 'aes' | 'secret' | 'rsa' | 'ec';
+  readonly purpose: Purpose;
+  /** Public half of a private key; its object is made beside it. */
+  readonly half: PublicHalf | null;
+}
+
+/** One operation on a test key. */
+export type TrialStep =
+  | { readonly op: 'encrypt'; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  | { readonly op: 'decrypt'; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  | { readonly op: 'sign'; readonly mechanism: Mechanism; readonly data: Uint8Array; readonly length: number }
+  | { readonly op: 'verify'; readonly mechanism: Mechanism; readonly data: Uint8Array; readonly signature: Uint8Array }
+  | { readonly op: 'wrapBytes'; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  | { readonly op: 'unwrapBytes'; readonly mechanism: Mechanism; readonly data: Uint8Array };
+
 export type Job =
   | { readonly op: 'encrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
   /** The IV is drawn from the token's generator in the same turn (SP 800-38D §8.2.2). */
@@ -53,12 +82,25 @@ export type Job =
       readonly length: number;
     }
   | { readonly op: 'random'; readonly length: number }
-  /** Wraps a throw-away key, to make a proof of a wrapping key. */
-  | { readonly op: 'wrapThrowAway'; readonly key: ObjectHandle; readonly mechanism: Mechanism }
+  /** A caller's bytes under a wrapping key (RFC 3394, RFC 5649). */
+  | { readonly op: 'wrapBytes'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  | { readonly op: 'unwrapBytes'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
   /** Unwraps into a session object that nobody can read or use, and destroys it: does this key open this blob? */
   | { readonly op: 'unwrapThrowAway'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
   /** `label` ends in the family; the public half of a pair gets the same label ending in `public`. */
   | { readonly op: 'create'; readonly objectId: string; readonly label: string; readonly generation: Generation }
+  /** `key` is the RSA pair that unwraps imports. Nothing is left when it fails. */
+  | {
+      readonly op: 'import';
+      readonly key: ObjectHandle;
+      readonly objectId: string;
+      readonly label: string;
+      readonly wrapped: WrappedKey;
+    }
+  /** A public object without a private half. */
+  | { readonly op: 'importPublic'; readonly objectId: string; readonly label: string; readonly purpose: Purpose; readonly half: PublicHalf }
+  /** Imports a test key as a session object, runs operations on it, and destroys it. */
+  | { readonly op: 'trial'; readonly key: ObjectHandle; readonly wrapped: WrappedKey; readonly steps: readonly TrialStep[] }
   | {
       readonly op: 'verify';
       readonly key: ObjectHandle;
@@ -78,12 +120,19 @@ export interface Results {
   readonly sign: Uint8Array;
   readonly verify: boolean;
   readonly random: Uint8Array;
-  readonly wrapThrowAway: Uint8Array;
+  readonly wrapBytes: Uint8Array;
+  readonly unwrapBytes: Uint8Array;
+  readonly import: CreatedObject;
+  readonly importPublic: CreatedObject;
+  readonly trial: readonly TrialResult[];
   readonly unwrapThrowAway: null;
   readonly create: CreatedObject;
   readonly destroy: null;
   readonly list: { readonly added: readonly ListedObject[]; readonly present: ReadonlySet<ObjectHandle> };
 }
+
+/** A failed step does not stop the others. */
+export type TrialResult = { readonly ok: Uint8Array | boolean } | { readonly code: number; readonly call: string };
 
 export type Reply = { readonly ok: Results[Job['op']] } | { readonly code: number; readonly call: string };
 

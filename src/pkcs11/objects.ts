@@ -6,16 +6,10 @@
 import ck from 'pkcs11js';
 import type { Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
+import { curveParameters } from './curve.ts';
 import type { CreatedObject, Generation, ListedObject, ObjectHandle, Part, PublicAttributes } from './job.ts';
 import type { TokenSession } from './session.ts';
 import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';
-
-/** ECParameters as named curves, DER (RFC 5480 §2.1.1.1). */
-const CURVE_OIDS = {
-  'P-256': Buffer.from('06082a8648ce3d030107', 'hex'),
-  'P-384': Buffer.from('06052b81040022', 'hex'),
-  'P-521': Buffer.from('06052b81040023', 'hex'),
-} as const;
 
 const RSA_EXPONENT = Buffer.from('010001', 'hex');
 
@@ -43,8 +37,13 @@ export function createObject(
   label: string,
   generation: Generation,
 ): CreatedObject {
+  return leavingNothing(session, objectId, label, () => generate(session, objectId, label, generation));
+}
+
+/** Destroys whatever a failed creation left under this id. */
+export function leavingNothing<T>(session: TokenSession, objectId: string, label: string, make: () => T): T {
   try {
-    return generate(session, objectId, label, generation);
+    return make();
   } catch (error) {
     // On a session of its own: the failed call may have left its operation active on this one.
     session.run((fresh) => { destroyObjects(fresh, [objectId], beforeFamily(label)); }, true);
@@ -57,6 +56,10 @@ function beforeFamily(label: string): string {
   return label.slice(0, label.lastIndexOf(':') + 1);
 }
 
+export function publicLabel(label: string): string {
+  return `${beforeFamily(label)}public`;
+}
+
 function generate(session: TokenSession, objectId: string, label: string, generation: Generation): CreatedObject {
   const naming = { id: Buffer.from(objectId, 'hex'), label };
   const { purpose } = generation;
@@ -64,7 +67,7 @@ function generate(session: TokenSession, objectId: string, label: string, genera
     const template = secretTemplate(naming, purpose, session.profile);
     return generateSecret(session, generation, template);
   }
-  const wanted = publicTemplate({ ...naming, label: `${beforeFamily(label)}public` }, purpose, session.profile);
+  const wanted = publicTemplate({ ...naming, label: publicLabel(label) }, purpose, session.profile);
   const hidden = privateTemplate(naming, purpose, session.profile);
   return generatePair(session, generation, wanted, hidden);
 }
@@ -111,7 +114,7 @@ function pairParameters(generation: Generation & { type: 'rsa' | 'ec' }): {
   parameters: readonly Attribute[];
 } {
   if (generation.type === 'ec') {
-    const curve = { type: ck.CKA_EC_PARAMS, value: CURVE_OIDS[generation.curve] };
+    const curve = { type: ck.CKA_EC_PARAMS, value: curveParameters(generation.curve) };
     return { mechanism: ck.CKM_EC_KEY_PAIR_GEN, parameters: [curve] };
   }
   const bits = { type: ck.CKA_MODULUS_BITS, value: generation.bits };
@@ -120,7 +123,7 @@ function pairParameters(generation: Generation & { type: 'rsa' | 'ec' }): {
 }
 
 /** @throws CryptokiError CKR_ATTRIBUTE_VALUE_INVALID when the token stored something else than was asked for */
-function readBack(session: TokenSession, handle: Handle, template: readonly Attribute[]): void {
+export function readBack(session: TokenSession, handle: Handle, template: readonly Attribute[]): void {
   const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, handle, type);
   const differs = firstDifference(template, read);
   if (differs !== undefined) {

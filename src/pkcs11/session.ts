@@ -3,19 +3,10 @@
  * leave its operation active for ever (security H-3).
  */
 
-import ck from 'pkcs11js';
 import type { Cryptoki, Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import type { Profile } from './profile.ts';
-
-/** The operation never ran, or ran and may run again without harm. */
-const RETRY_ON_NEW_SESSION: ReadonlySet<number> = new Set([
-  ck.CKR_SESSION_HANDLE_INVALID,
-  ck.CKR_SESSION_CLOSED,
-  ck.CKR_OPERATION_ACTIVE,
-  ck.CKR_OPERATION_NOT_INITIALIZED,
-  ck.CKR_DEVICE_ERROR,
-]);
+import { classify } from './return-value.ts';
 
 export class TokenSession {
   readonly cryptoki: Cryptoki;
@@ -48,7 +39,7 @@ export class TokenSession {
       return operation(this);
     } catch (error) {
       this.#replace();
-      if (!idempotent || !(error instanceof CryptokiError) || !RETRY_ON_NEW_SESSION.has(error.code)) throw error;
+      if (!idempotent || !this.#mayRetry(error)) throw error;
     }
     try {
       return operation(this);
@@ -56,6 +47,11 @@ export class TokenSession {
       this.#replace();
       throw error;
     }
+  }
+
+  /** The operation never ran, or ran and may run again without harm. */
+  #mayRetry(error: unknown): boolean {
+    return error instanceof CryptokiError && classify(error.code, this.profile) === 'session';
   }
 
   close(): void {

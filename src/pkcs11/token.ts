@@ -9,17 +9,40 @@ import { ownCopy, wipe } from '../bytes.ts';
 import { KmsError } from '../errors.ts';
 import { type Cost, Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import { HandleCache, type KeyRef } from './handles.ts';
-import type { Generation, Job, ObjectHandle, PublicAttributes, Reply, Results, ThreadSetup } from './job.ts';
+import type {
+  Generation,
+  Job,
+  ObjectHandle,
+  PublicAttributes,
+  PublicHalf,
+  Reply,
+  Results,
+  ThreadSetup,
+  TrialResult,
+  TrialStep,
+  WrappedKey,
+} from './job.ts';
 import type { Mechanism } from './mechanism.ts';
 import { loadProfile, type Profile } from './profile.ts';
-import { isUnknownHandle, tokenUnavailable, toKmsError } from './return-value.ts';
+import { classify, tokenUnavailable, toKmsError } from './return-value.ts';
+import type { Purpose } from './template.ts';
 import { type TokenState, ThreadPool } from './thread-pool.ts';
 
 export type { Cost } from './dispatcher.ts';
 export type { KeyRef } from './handles.ts';
-export { type Canary, CANARY_QUESTION, type Generation, type PublicAttributes } from './job.ts';
+export {
+  type Canary,
+  CANARY_QUESTION,
+  type Generation,
+  type PublicAttributes,
+  type PublicHalf,
+  type TrialResult,
+  type TrialStep,
+  type WrappedKey,
+} from './job.ts';
 export { GCM_IV_BYTES, GCM_TAG_BYTES, type Hash, hashBytes, type Mechanism } from './mechanism.ts';
 export { loadProfile, type Profile };
+export { isUnsupported } from './return-value.ts';
 export type { Purpose } from './template.ts';
 export type { TokenState } from './thread-pool.ts';
 
@@ -120,9 +143,14 @@ export class Token {
     }));
   }
 
-  /** Wraps a key made for it and forgotten at once. */
-  async wrapThrowAway(ref: KeyRef, mechanism: Mechanism): Promise<Uint8Array> {
-    return this.#onKey(ref, 'slow', EMPTY, (key) => ({ op: 'wrapThrowAway', key, mechanism }));
+  /** A caller's bytes under a wrapping key. @throws KmsError `invalid-field` for a length key wrap does not know */
+  async wrapBytes(ref: KeyRef, mechanism: Mechanism, bytes: Uint8Array): Promise<Uint8Array> {
+    return this.#onKey(ref, 'slow', bytes, (key, copy) => ({ op: 'wrapBytes', key, mechanism, data: copy }));
+  }
+
+  /** @throws KmsError `decryption-failed`, one and the same for every reason */
+  async unwrapBytes(ref: KeyRef, mechanism: Mechanism, wrapped: Uint8Array): Promise<Uint8Array> {
+    return this.#onKey(ref, 'slow', wrapped, (key, copy) => ({ op: 'unwrapBytes', key, mechanism, data: copy }));
   }
 
   /** @throws KmsError `decryption-failed` when this key does not open `wrapped` */
@@ -144,8 +172,29 @@ export class Token {
   async create(objectId: string, label: string, generation: Generation): Promise<PublicAttributes | null> {
     this.#assertReady();
     const created: Results['create'] = await this.#result({ op: 'create', objectId, label, generation }, 'create');
-    for (const { part, handle } of created.handles) this.#handles.add({ objectId, part }, handle);
-    return created.publicAttributes;
+    return this.#created(objectId, created);
+  }
+
+  /**
+   * Unwraps a key into its permanent place. Nothing is left on the token when it fails.
+   * @param importKey the token's import pair
+   */
+  async importKey(importKey: KeyRef, objectId: string, label: string, wrapped: WrappedKey): Promise<void> {
+    this.#assertReady();
+    const key = await this.#resolve(importKey);
+    this.#created(objectId, await this.#result({ op: 'import', key, objectId, label, wrapped }, 'create'));
+  }
+
+  /** A public object without a private half. */
+  async importPublic(objectId: string, label: string, purpose: Purpose, half: PublicHalf): Promise<void> {
+    this.#assertReady();
+    this.#created(objectId, await this.#result({ op: 'importPublic', objectId, label, purpose, half }, 'create'));
+  }
+
+  /** Runs operations on a test key that exists for this call only. */
+  async trial(importKey: KeyRef, wrapped: WrappedKey, steps: readonly TrialStep[]): Promise<readonly TrialResult[]> {
+    const key = await this.#resolve(importKey);
+    return this.#result({ op: 'trial', key, wrapped, steps }, 'heavy');
   }
 
   /** Destroys all objects of ours with these ids and proves them gone. Repeating it is harmless. */
@@ -188,7 +237,7 @@ export class Token {
     };
     this.#assertReady();
     const first = await attempt(await this.#resolve(ref));
-    if ('ok' in first || !isUnknownHandle(first.code)) return this.#unpack(first.op, first);
+    if ('ok' in first || classify(first.code, this.profile) !== 'handle') return this.#unpack(first.op, first);
     this.#handles.forget(ref);
     const second = await attempt(await this.#resolve(ref));
     return this.#unpack(second.op, second);
@@ -197,6 +246,11 @@ export class Token {
   /** Before that, jobs would wait for a thread that may not come. */
   #assertReady(): void {
     if (this.state.phase !== 'ready') throw tokenUnavailable();
+  }
+
+  #created(objectId: string, { handles, publicAttributes }: Results['create']): PublicAttributes | null {
+    for (const { part, handle } of handles) this.#handles.add({ objectId, part }, handle);
+    return publicAttributes;
   }
 
   async #resolve(ref: KeyRef): Promise<ObjectHandle> {
@@ -228,11 +282,10 @@ export class Token {
 
   #unpack<Op extends Job['op']>(op: Op, reply: Reply): Results[Op] {
     if ('ok' in reply) return reply.ok as Results[Op];
-    throw toKmsError(op, reply.code, reply.call, this.state.phase !== 'lost');
+    throw toKmsError(op, reply.code, reply.call, this.profile, this.state.phase !== 'lost');
   }
 }
 
-const EMPTY = new Uint8Array(0);
 const PARTS = ['secret', 'private', 'public'] as const;
 
 function missing(): KmsError {

@@ -144,20 +144,25 @@ test('metadata can be read and changed while a key is deactivated or compromised
 });
 
 describe('a destroyed key answers 404 to everything, as a key that never was', () => {
-  const calls: readonly (readonly ['GET' | 'POST' | 'PATCH' | 'DELETE', string, object?])[] = [
-    ['GET', ''],
-    ['GET', '?format=jwk'],
-    ['PATCH', '', { name: 'again' }],
-    ['DELETE', ''],
-    ['DELETE', '/delete'],
-    ['POST', '/activate'],
-    ['POST', '/deactivate', { reason: 'superseded' }],
-    ['POST', '/encrypt', { plaintext: 'AAAA' }],
-    ['POST', '/decrypt', { ciphertext: 'a..b.c.d' }],
-    ['POST', '/datakey', { size: 256 }],
-    ['POST', '/datakey/decrypt', { key: 'a..b.c.d' }],
-    ['POST', '/sign', { message: 'AAAA', alg: 'ES256' }],
-    ['POST', '/verify', { message: 'AAAA', alg: 'ES256', signature: 'AAAA' }],
+  interface Attempt {
+    readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+    readonly suffix: string;
+    readonly body?: object;
+  }
+  const attempts: readonly Attempt[] = [
+    { method: 'GET', suffix: '' },
+    { method: 'GET', suffix: '?format=jwk' },
+    { method: 'PATCH', suffix: '', body: { name: 'again' } },
+    { method: 'DELETE', suffix: '' },
+    { method: 'DELETE', suffix: '/delete' },
+    { method: 'POST', suffix: '/activate' },
+    { method: 'POST', suffix: '/deactivate', body: { reason: 'superseded' } },
+    { method: 'POST', suffix: '/encrypt', body: { plaintext: 'AAAA' } },
+    { method: 'POST', suffix: '/decrypt', body: { ciphertext: 'a..b.c.d' } },
+    { method: 'POST', suffix: '/datakey', body: { size: 256 } },
+    { method: 'POST', suffix: '/datakey/decrypt', body: { key: 'a..b.c.d' } },
+    { method: 'POST', suffix: '/sign', body: { message: 'AAAA', alg: 'ES256' } },
+    { method: 'POST', suffix: '/verify', body: { message: 'AAAA', alg: 'ES256', signature: 'AAAA' } },
   ];
   const gone: string[] = [];
 
@@ -169,7 +174,7 @@ describe('a destroyed key answers 404 to everything, as a key that never was', (
     }
   });
 
-  test.each(calls)('%s /servicekey/{id}%s', async (method, suffix, body) => {
+  test.each(attempts)('$method /servicekey/{id}$suffix', async ({ method, suffix, body }) => {
     const never = await admin.call(method, `/servicekey/${UNKNOWN_ID}${suffix}`, body);
     expectRefusal(never, 'not-found');
     for (const id of gone) {

@@ -1,0 +1,124 @@
+/** SIGTERM under load: what was asked is answered whole, then everything is gone (design §2, runtime-notes §5). */
+
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { auditRecords, unrecorded } from '../support/audit-records.ts';
+import { type Client, Installation } from '../support/installation.ts';
+import { Caller, eventually, type Step } from '../support/load.ts';
+import type { Exchange } from '../support/wire.ts';
+
+const CALLERS = 12;
+
+let kms: Installation;
+let stranger: Client;
+let callers: readonly Caller[];
+let encrypt: Step;
+let sign: Step;
+
+beforeEach(async () => {
+  kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
+  await kms.start();
+  stranger = kms.client(null);
+  callers = Array.from({ length: CALLERS }, () => new Caller(kms));
+  const create = async (body: object): Promise<string> => {
+    const { status, json } = await callers[0]!.ask({ method: 'POST', path: '/servicekey', body });
+    expect(status).toBe(201);
+    return `/servicekey/${json.id}`;
+  };
+  const [cipher, signing] = [await create({ name: 'c', type: 'oct', size: 256 }), await create({ name: 's', type: 'RSA', size: 2048 })];
+  encrypt = { method: 'POST', path: `${cipher}/encrypt`, body: { plaintext: 'aGVsbG8=' } };
+  sign = { method: 'POST', path: `${signing}/sign`, body: { message: 'aGVsbG8=', alg: 'RS256' } };
+});
+
+afterEach(async () => {
+  await stranger.close();
+  await Promise.all(callers.map((caller) => caller.end()));
+  await kms.remove();
+});
+
+const pause = (ms: number): Promise<void> => new Promise((done) => { setTimeout(done, ms); });
+const exchanges = (): readonly Exchange[] => callers.flatMap((caller) => caller.exchanges);
+
+async function auditIsSound(): Promise<void> {
+  expect((await kms.command('audit', 'verify')).stdout).toContain('the audit is intact');
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What `/readyz` says: its status, `process` check, or that nobody listens any more. */
+async function readiness(): Promise<string> {
+  try {
+    const { status, json } = await stranger.get(`https://localhost:${kms.publicPort}/readyz`);
+    return status === 200 ? 'ready' : `${status} ${json.checks.process}`;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'closed';
+  }
+}
+
+test('under load everybody gets a whole answer or none, and the service ends with 0', async () => {
+  for (const [index, caller] of callers.entries()) caller.start((n) => ((n + index) % 4 === 0 ? sign : encrypt));
+  await pause(1500);
+  expect(await readiness()).toBe('ready');
+  const pids = [kms.pid, ...kms.serverProcesses()];
+  expect(pids.length).toBe(3);
+
+  const said: string[] = [];
+  const stopMs = performance.now();
+  const ended = kms.stop();
+  await eventually('readyz says that it drains, or nobody listens', async () => {
+    said.push(await readiness());
+    return said.at(-1) !== 'ready';
+  });
+  expect(said.at(-1)).toMatch(/^503 draining$|^ECONN|^UND_ERR|^closed$/);
+  expect(await ended).toBe(0);
+  await Promise.all(callers.map((caller) => caller.stop()));
+
+  const before = exchanges().filter(({ sentMs }) => sentMs < stopMs);
+  expect(before.length).toBeGreaterThan(200);
+  // Nobody was refused before the signal, and what was on its way then was answered.
+  expect(before.filter(({ failure }) => failure !== undefined)).toEqual([]);
+  expect(before.filter(({ status }) => status !== 200).map(({ text }) => text)).toEqual([]);
+  // Answers are whole or not there at all, and there were some after the signal.
+  const answered = exchanges().filter(({ sentMs, status }) => sentMs >= stopMs - 5 && status !== 0);
+  expect(answered.length).toBeGreaterThan(0);
+  expect(exchanges().filter(({ torn }) => torn > 0)).toEqual([]);
+  expect(exchanges().filter(({ status }) => status !== 0 && status !== 200).map(({ text }) => text)).toEqual([]);
+  // Clients were told to leave, and found nobody when they came back.
+  const failures = new Set(exchanges().map(({ failure }) => failure).filter((failure) => failure !== undefined));
+  expect([...failures]).toContain('connect: ECONNREFUSED');
+
+  expect(pids.filter(isAlive)).toEqual([]);
+  expect(unrecorded(auditRecords(kms), exchanges())).toEqual([]);
+  await auditIsSound();
+  const stops = auditRecords(kms).filter(({ event }) => event === 'process.stop');
+  expect(stops.map(({ detail }) => detail?.['stopped'])).toEqual(['clean', 'clean']);
+});
+
+test('a key generation that is running is finished and answered', async () => {
+  const running = callers.slice(0, 2).map((caller) =>
+    caller.ask({ method: 'POST', path: '/servicekey', body: { name: 'slow', type: 'RSA', size: 4096 } }));
+  await pause(50);
+  expect(await kms.stop()).toBe(0);
+  const made = await Promise.all(running);
+  expect(made.map(({ status, failure, text }) => failure ?? `${status} ${status === 201 ? '' : text}`)).toEqual(['201 ', '201 ']);
+  expect(unrecorded(auditRecords(kms), made)).toEqual([]);
+  await auditIsSound();
+
+  await kms.start();
+  for (const { json } of made) {
+    const step = { ...sign, path: `/servicekey/${json.id}/sign` };
+    expect(await callers[2]!.ask(step)).toMatchObject({ status: 200 });
+  }
+});
+
+test('idle connections do not hold the end up for ever', async () => {
+  for (const caller of callers) expect(await caller.ask(encrypt)).toMatchObject({ status: 200 });
+  expect(await kms.stop()).toBe(0);
+  await auditIsSound();
+});

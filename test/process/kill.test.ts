@@ -1,0 +1,242 @@
+/**
+ * kill -9 under load: of one server process, whose work another takes over, and of everything at once. What was
+ * acknowledged stays true (security I-1, I-2, I-5; design §2, §7, §8).
+ */
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { auditRecords, processOf, unrecorded } from '../support/audit-records.ts';
+import { Installation } from '../support/installation.ts';
+import { Caller, eventually, servedBy, type Step } from '../support/load.ts';
+import { readStore } from '../support/store-rows.ts';
+import { TokenViewer } from '../support/token-viewer.ts';
+import type { Exchange } from '../support/wire.ts';
+
+const CALLERS = 8;
+const LIST: Step = { method: 'GET', path: '/servicekey' };
+const PLAINTEXT = Buffer.from('what was sealed before the kill').toString('base64');
+
+let kms: Installation;
+let callers: Caller[];
+
+beforeEach(async () => {
+  kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
+  await kms.start();
+  callers = Array.from({ length: CALLERS }, () => new Caller(kms));
+});
+
+afterEach(async () => {
+  await Promise.all(callers.map((caller) => caller.end()));
+  await kms.remove();
+});
+
+const everyExchange = (): readonly Exchange[] => callers.flatMap(({ exchanges }) => exchanges);
+const pause = (ms: number): Promise<void> => new Promise((done) => { setTimeout(done, ms); });
+
+const KINDS = [{ type: 'oct', size: 256 }, { type: 'EC', curve: 'P-256' }] as const;
+
+function create(n: number): Step {
+  return { method: 'POST', path: '/servicekey', body: { name: `key ${n}`, ...KINDS[n % KINDS.length] } };
+}
+
+interface Made {
+  readonly path: string;
+  readonly type: string;
+}
+
+function acknowledged(exchanges: readonly Exchange[]): readonly Made[] {
+  return exchanges
+    .filter(({ status, path, method }) => status === 201 && path === '/servicekey' && method === 'POST')
+    .map(({ json }) => ({ path: `/servicekey/${json.id}`, type: json.type }));
+}
+
+/** @returns what does not work, with the answer */
+async function broken(caller: Caller, made: readonly Made[]): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const { path, type } of made) {
+    const { status, text } = type === 'oct'
+      ? await caller.wire.post(`${path}/encrypt`, { plaintext: PLAINTEXT })
+      : await caller.wire.post(`${path}/sign`, { message: PLAINTEXT, alg: 'ES256' });
+    if (status !== 200) found.push(`${type} ${path}: ${status} ${text}`);
+  }
+  return found;
+}
+
+async function auditIsSound(): Promise<void> {
+  // Rejects with the report when the exit code is not 0.
+  expect((await kms.command('audit', 'verify')).stdout).toContain('the audit is intact');
+}
+
+describe('one server process killed', () => {
+  test('is replaced; others notice nothing; nothing acknowledged is lost', async () => {
+    const made = await callers[0]!.ask(create(0));
+    const path = `/servicekey/${made.json.id}`;
+    const encrypt: Step = { method: 'POST', path: `${path}/encrypt`, body: { plaintext: PLAINTEXT } };
+    const pids = await servedBy(kms, callers, LIST);
+    expect(new Set(pids)).toEqual(new Set(kms.serverProcesses()));
+    const victim = pids[0]!;
+    const survivors = callers.filter((_, index) => pids[index] !== victim);
+    expect(survivors.length).toBeGreaterThan(1);
+
+    // Mostly cipher operations, as that is what is in flight at any time; every tenth makes a key.
+    for (const caller of callers) caller.start((n) => (n % 10 === 9 ? create(n) : encrypt));
+    await pause(1500);
+    process.kill(victim, 'SIGKILL');
+    const killedMs = performance.now();
+    await eventually('a replacement', () => kms.serverProcesses().length === 2 && !kms.serverProcesses().includes(victim));
+    await pause(1500);
+    await Promise.all(callers.map((caller) => caller.stop()));
+
+    const during = everyExchange().filter(({ sentMs }) => sentMs > killedMs).length;
+    expect(during).toBeGreaterThan(100);
+    // Clients of the other process.
+    const failed = survivors.flatMap(({ exchanges }) => exchanges.filter(({ failure }) => failure !== undefined));
+    expect(failed).toEqual([]);
+    expect(survivors.flatMap(({ exchanges }) => exchanges.filter(({ status }) => status >= 500).map(({ text }) => text))).toEqual([]);
+    // Clients of the killed one lose at most what was on its way, and never see half an answer.
+    const lost = callers.filter((caller) => !survivors.includes(caller))
+      .map(({ exchanges }) => exchanges.filter(({ failure }) => failure !== undefined));
+    for (const own of lost) expect(own.length).toBeLessThanOrEqual(1);
+    expect(lost.flat().length).toBeGreaterThan(0);
+    expect(everyExchange().filter(({ torn }) => torn > 0)).toEqual([]);
+    expect(unrecorded(auditRecords(kms), everyExchange())).toEqual([]);
+
+    // The replacement serves, too.
+    const fresh = kms.serverProcesses().filter((pid) => !pids.includes(pid));
+    expect(fresh.length).toBe(1);
+    await eventually('the replacement serves', async () => {
+      const caller = new Caller(kms);
+      const answer = await caller.ask(encrypt);
+      await caller.end();
+      return answer.status === 200 && processOf(auditRecords(kms)).get(answer.id) === fresh[0];
+    });
+    const restart = auditRecords(kms).find(({ event }) => event === 'process.restart');
+    expect(restart).toMatchObject({ result: 'success', detail: { reason: 'signal SIGKILL', process: victim } });
+    await auditIsSound();
+
+    const keys = acknowledged(everyExchange());
+    expect(keys.length).toBeGreaterThan(10);
+    const sealed = everyExchange().filter(({ path: asked, status }) => asked === encrypt.path && status === 200);
+    expect((await kms.stop())).toBe(0);
+    await kms.start();
+    const caller = new Caller(kms);
+    expect(await broken(caller, keys)).toEqual([]);
+    for (const { json } of sealed.slice(-50)) {
+      const { json: opened } = await caller.wire.post(`${path}/decrypt`, { ciphertext: json.ciphertext });
+      expect(opened).toEqual({ plaintext: PLAINTEXT });
+    }
+    await caller.end();
+    await auditIsSound();
+  });
+
+  test('every acknowledged key can be used through the processes that are there then', async () => {
+    const pids = await servedBy(kms, callers, LIST);
+    for (const caller of callers) caller.start(create);
+    await pause(1000);
+    process.kill(pids[0]!, 'SIGKILL');
+    await eventually('a replacement', () => kms.serverProcesses().length === 2 && !kms.serverProcesses().includes(pids[0]!));
+    await pause(1000);
+    await Promise.all(callers.map((caller) => caller.stop()));
+    const keys = acknowledged(everyExchange());
+    expect(keys.length).toBeGreaterThan(20);
+    const both = await callerOfEach();
+    const wrong = await Promise.all(both.map((caller) => broken(caller, keys)));
+    await Promise.all(both.map((caller) => caller.end()));
+    expect(wrong.flat()).toEqual([]);
+  });
+});
+
+/** A fresh connection to each process, once all of them take connections. */
+async function callerOfEach(): Promise<readonly Caller[]> {
+  const found = new Map<number, Caller>();
+  await eventually('both processes serve', async () => {
+    const caller = new Caller(kms);
+    const [pid = 0] = await servedBy(kms, [caller], LIST);
+    if (found.has(pid)) await caller.end();
+    else found.set(pid, caller);
+    return kms.serverProcesses().every((process) => found.has(process));
+  });
+  return [...found.values()];
+}
+
+describe('everything killed amid creations', () => {
+  test.each([1, 2, 3])('all acknowledged keys work, and no half-made key is visible (round %i)', async (round) => {
+    for (const caller of callers) caller.start(create);
+    await pause(500 + 300 * round);
+    const processes = [kms.pid, ...kms.serverProcesses()];
+    expect(new Set(processes).size).toBe(3);
+    for (const pid of processes) process.kill(pid, 'SIGKILL');
+    await Promise.all(callers.map((caller) => caller.stop()));
+    // On disk before anything is started again.
+    expect(unrecorded(auditRecords(kms), everyExchange())).toEqual([]);
+    const keys = acknowledged(everyExchange());
+    expect(keys.length).toBeGreaterThan(5);
+    await auditIsSound();
+
+    await kms.start();
+    const caller = new Caller(kms);
+    expect(await broken(caller, keys)).toEqual([]);
+    const listed = await list(caller);
+    expect(await broken(caller, listed)).toEqual([]);
+    const paths = new Set(listed.map(({ path }) => path));
+    expect(keys.filter(({ path }) => !paths.has(path))).toEqual([]);
+    await caller.end();
+    expect(await kms.stop()).toBe(0);
+    await auditIsSound();
+    tokenHoldsNoMoreThanTheStoreKnows();
+  });
+
+  test('the supervisor alone killed: its processes end by themselves, and all acknowledged keys work', async () => {
+    for (const caller of callers) caller.start(create);
+    await pause(1000);
+    const processes = kms.serverProcesses();
+    process.kill(kms.pid, 'SIGKILL');
+    await eventually('its processes are gone', () => processes.every((pid) => !isAlive(pid)), 30_000);
+    await Promise.all(callers.map((caller) => caller.stop()));
+    const exchanges = everyExchange();
+    expect(exchanges.filter(({ torn }) => torn > 0)).toEqual([]);
+    expect(unrecorded(auditRecords(kms), exchanges)).toEqual([]);
+    const keys = acknowledged(exchanges);
+    expect(keys.length).toBeGreaterThan(5);
+
+    await kms.start();
+    const caller = new Caller(kms);
+    expect(await broken(caller, keys)).toEqual([]);
+    expect(await broken(caller, await list(caller))).toEqual([]);
+    await caller.end();
+    expect(await kms.stop()).toBe(0);
+    await auditIsSound();
+    tokenHoldsNoMoreThanTheStoreKnows();
+  });
+});
+
+async function list(caller: Caller): Promise<readonly Made[]> {
+  const keys: Made[] = [];
+  for (let token: string | undefined = ''; token !== undefined;) {
+    const { status, json } = await caller.ask({ method: 'GET', path: `/servicekey?state=all&continuation-token=${encodeURIComponent(token)}` });
+    expect(status).toBe(200);
+    for (const { id, type } of json.objects_list) keys.push({ path: `/servicekey/${id}`, type });
+    token = json.is_truncated === true ? (json.continuation_token as string) : undefined;
+  }
+  return keys;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Each object of ours belongs to a key, or to a creation that was announced and never acknowledged (S-20). */
+function tokenHoldsNoMoreThanTheStoreKnows(): void {
+  const store = readStore(kms.home);
+  const announced = new Set(store.intents.flatMap(({ objectIds }) => objectIds));
+  const known = new Set(store.objects.map(({ objectId }) => objectId));
+  const onToken = TokenViewer.look(kms.home, (viewer) =>
+    viewer.login(kms.home).objects().filter(({ label }) => !label.startsWith('kms-internal:')).map(({ id }) => id));
+  expect(onToken.length).toBeGreaterThan(0);
+  expect(onToken.filter((id) => !known.has(id) && !announced.has(id))).toEqual([]);
+  expect([...known].filter((id) => !onToken.includes(id))).toEqual([]);
+}
