@@ -4,9 +4,9 @@
  */
 
 import { randomHex } from '../bytes.ts';
-import type { Curve, Family, InternalKey, KeyObject, Kind, Usage } from '../keys/key.ts';
+import type { Family, InternalKey, KeyObject } from '../keys/key.ts';
 import { asKmsError, decryptionFailed } from '../errors.ts';
-import { GCM_TAG_BYTES, type Generation, type KeyRef, labelPrefixes, type Purpose, type Token } from '../pkcs11/token.ts';
+import { GCM_TAG_BYTES, labelPrefixes, type Token } from '../pkcs11/token.ts';
 import {
   type SignatureAlgorithm,
   signatureBytes,
@@ -16,31 +16,21 @@ import {
 } from './algorithms.ts';
 import { Fitness } from './fitness.ts';
 import { importObject } from './import-object.ts';
-import type { Capability } from './known-answers.ts';
-import { checkProof, makeProof } from './proof.ts';
+import { checkProof, makeProof, type ProofKind } from './proof.ts';
 import { toSpki } from './public-key.ts';
 import { decryptRsa, type RsaEncryption } from './rsa-decrypt.ts';
 import { runSelfTest } from './self-test.ts';
+import {
+  capabilityOf,
+  capabilityOfSignature,
+  generationOf,
+  type KeyShape,
+  proofKindOf,
+  refOf,
+} from './shape.ts';
 
 export { type PublicJwk, publicJwk } from './public-key.ts';
-
-/** What a key is made of and for, without its state. */
-export interface KeyShape {
-  readonly kind: Kind;
-  readonly bits: number | null;
-  readonly curve: Curve | null;
-  readonly usages: readonly Usage[];
-}
-
-/** What the object of this family is for, as the usages ask. */
-export function purposeOf(family: Family, { kind, usages }: KeyShape): Purpose {
-  if (kind === 'EC') return 'ec-sign';
-  if (kind === 'oct') return family === 'cbc' || family === 'kw' || family === 'mac' ? family : 'gcm';
-  const signs = usages.includes('sign') || usages.includes('verify');
-  const opens = usages.some((usage) => usage !== 'sign' && usage !== 'verify');
-  if (!opens) return 'rsa-sign';
-  return signs ? 'rsa-sign-decrypt' : 'rsa-decrypt';
-}
+export type { KeyShape } from './shape.ts';
 
 /** An object still to be made: its CKA_ID is recorded before the token is touched. */
 export interface PlannedObject {
@@ -61,10 +51,6 @@ export interface Sealed {
   readonly tag: Uint8Array;
 }
 
-function refOf({ family, objectId }: PlannedObject): KeyRef {
-  return { objectId, part: family === 'private' || family === 'public' ? family : 'secret' };
-}
-
 /** Fresh CKA_IDs for these families; the halves of a pair share one, as PKCS#11 §4.4 intends. */
 export function planObjects(families: readonly Family[]): readonly PlannedObject[] {
   const pairId = randomHex(16);
@@ -72,42 +58,11 @@ export function planObjects(families: readonly Family[]): readonly PlannedObject
   return families.map((family) => ({ family, objectId: isHalf(family) ? pairId : randomHex(16) }));
 }
 
-/** What the token must be able to do to serve a family. */
-function capabilityOf(family: Family, { kind, curve }: KeyShape): Capability {
-  switch (family) {
-    case 'gcm':
-    case 'dk':
-      return 'AES-GCM';
-    case 'cbc':
-      return 'AES-CBC';
-    case 'kw':
-      return 'AES-KW';
-    case 'mac':
-      return 'HMAC';
-    case 'private':
-    case 'public':
-      return kind === 'RSA' ? 'RSA-PKCS1' : `ECDSA-${curve ?? 'P-256'}`;
-  }
-}
-
-function capabilityOfSignature({ scheme, curve }: SignatureAlgorithm): Capability {
-  if (scheme === 'ecdsa') return `ECDSA-${curve ?? 'P-256'}`;
-  return scheme === 'rsa-pss' ? 'RSA-PSS' : 'RSA-PKCS1';
-}
-
 /** Families that add to a key of a vault; a token without them makes the key without them. */
 const OPTIONAL: ReadonlySet<Family> = new Set(['cbc', 'kw']);
 
 /** Draws of the generator that a self-test compares. */
 const GENERATOR_DRAWS = 8;
-
-function generationOf(family: Family, shape: KeyShape): Generation {
-  const purpose = purposeOf(family, shape);
-  if (shape.kind === 'RSA') return { type: 'rsa', bits: shape.bits as 2048, purpose };
-  if (shape.kind === 'EC') return { type: 'ec', curve: shape.curve ?? 'P-256', purpose };
-  if (family === 'mac') return { type: 'secret', purpose };
-  return { type: 'aes', bits: shape.bits as 128, purpose };
-}
 
 /** Bytes of the shortest output that cannot repeat by chance. */
 const SHORTEST_WATCHED = 12;
@@ -167,7 +122,7 @@ export class CryptoEngine {
       const attributes = await this.#token.create(object.objectId, label, generationOf(object.family, shape));
       if (attributes !== null) publicKey = toSpki(attributes, shape.curve);
     }
-    return { publicKey, objects: await this.#proofs(planned, publicKey) };
+    return { publicKey, objects: await this.#proofs(shape, planned, publicKey) };
   }
 
   /**
@@ -188,7 +143,7 @@ export class CryptoEngine {
       const label = `${this.#labelPrefix}${versionId}:${object.family}`;
       await importObject(this.#token, this.#importKey, object, label, { shape, material, publicKey });
     }
-    return { publicKey, objects: await this.#proofs(planned, publicKey) };
+    return { publicKey, objects: await this.#proofs(shape, planned, publicKey) };
   }
 
   /** Final: there is no way back. Repeating it is harmless. */
@@ -221,7 +176,7 @@ export class CryptoEngine {
   async decryptRsa(object: KeyObject, shape: KeyShape, algorithm: RsaEncryption, ciphertext: Uint8Array): Promise<Uint8Array> {
     this.#fitness.assert(algorithm);
     if (ciphertext.length !== (shape.bits ?? 0) / 8) throw decryptionFailed();
-    await this.#prove(object);
+    await this.#prove(object, proofKindOf(object.family, shape));
     return decryptRsa(this.#token, refOf(object), algorithm, ciphertext);
   }
 
@@ -265,25 +220,26 @@ export class CryptoEngine {
     return (await Promise.all(draws)).every((output) => this.#fitness.isFresh(output));
   }
 
-  async #proofs(planned: readonly PlannedObject[], publicKey: Uint8Array | null): Promise<readonly KeyObject[]> {
+  async #proofs(shape: KeyShape, planned: readonly PlannedObject[], publicKey: Uint8Array | null): Promise<readonly KeyObject[]> {
     const objects: KeyObject[] = [];
     for (const object of planned) {
-      objects.push({ ...object, proof: await makeProof(this.#token, object.family, refOf(object), publicKey) });
+      const kind = proofKindOf(object.family, shape);
+      objects.push({ ...object, proof: await makeProof(this.#token, kind, refOf(object), publicKey) });
     }
     return objects;
   }
 
   /** Once per object and epoch; callers of the same turn share the question. */
-  async #prove(object: KeyObject): Promise<void> {
+  async #prove(object: KeyObject, kind: ProofKind = object.family): Promise<void> {
     const ref = refOf(object);
     if (this.#token.isProven(ref)) return;
     const key = `${ref.part}:${ref.objectId}`;
-    const running = this.#proving.get(key) ?? this.#startProof(key, object);
+    const running = this.#proving.get(key) ?? this.#startProof(key, object, kind);
     await running;
   }
 
-  #startProof(key: string, object: KeyObject): Promise<void> {
-    const proof = checkProof(this.#token, object.family, refOf(object), object.proof);
+  #startProof(key: string, object: KeyObject, kind: ProofKind): Promise<void> {
+    const proof = checkProof(this.#token, kind, refOf(object), object.proof);
     this.#proving.set(key, proof);
     return proof.finally(() => this.#proving.delete(key));
   }

@@ -5,9 +5,9 @@ import { wipe } from '../bytes.ts';
 import { KmsError } from '../errors.ts';
 import type { InternalKey, KeyObject } from '../keys/key.ts';
 import type { Token } from '../pkcs11/token.ts';
-import { type KeyShape, purposeOf } from './engine.ts';
 import { type ClearKey, publicHalf, wrapForImport } from './import-wrapping.ts';
 import { checkProof } from './proof.ts';
+import { type KeyShape, purposeOf } from './shape.ts';
 
 export interface ImportedMaterial {
   readonly shape: KeyShape;

@@ -17,8 +17,11 @@ const CBC: Mechanism = { name: 'aes-cbc', iv: new Uint8Array(16) };
 const MAC: Mechanism = { name: 'hmac', hash: 'sha256' };
 const WRAP: Mechanism = { name: 'aes-kw' };
 
-/** A key object's kind decides the question; `import` is the RSA pair that unwraps imports. */
-export type ProofKind = Family | 'import';
+/**
+ * A key object's kind decides the question. RSA pairs that only decrypt prove themselves so; `import` is the RSA pair
+ * that unwraps imports.
+ */
+export type ProofKind = Family | 'private-open' | 'public-seal' | 'import';
 
 interface Prover {
   /** @returns the proof, after the object has passed its self-test */
@@ -73,6 +76,29 @@ const verifying: Prover = {
   },
 };
 
+const OPEN: Mechanism = { name: 'rsa-oaep', hash: 'sha1' };
+
+/** A fresh challenge, encrypted in software, opened in the token. */
+const opening: Prover = {
+  make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
+  async check(token, ref, proof) {
+    const challenge = randomBytes(32);
+    const key = createPublicKey({ key: Buffer.from(proof), format: 'der', type: 'spki' });
+    const sealed = publicEncrypt({ key, oaepHash: 'sha1', padding: constants.RSA_PKCS1_OAEP_PADDING }, challenge);
+    return same(await token.decrypt(ref, OPEN, sealed), challenge);
+  },
+};
+
+/** Sealed by the public object in the token, opened by the private half of the same id. */
+const sealing: Prover = {
+  make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
+  async check(token, ref, proof) {
+    const challenge = randomBytes(32);
+    const sealed = await token.encrypt(ref, OPEN, challenge, modulusBytes(proof));
+    return same(await token.decrypt({ ...ref, part: 'private' }, OPEN, sealed), challenge);
+  },
+};
+
 const unwrapping: Prover = {
   make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
   async check(token, ref, proof) {
@@ -91,7 +117,9 @@ const PROVERS: Readonly<Record<ProofKind, Prover>> = {
   kw,
   mac,
   private: signing,
+  'private-open': opening,
   public: verifying,
+  'public-seal': sealing,
   import: unwrapping,
 };
 
@@ -151,6 +179,11 @@ function challengeOperation(spki: Uint8Array, challenge: Uint8Array): {
   const rs256 = signatureAlgorithm('RS256');
   if (rs256 === undefined) throw new KmsError('internal', 'RS256 is not in the table');
   return { mechanism: { name: 'rsa-pkcs' }, data: signedBytes(rs256, hashed), length: modulusLength / 8 };
+}
+
+function modulusBytes(spki: Uint8Array): number {
+  const { asymmetricKeyDetails } = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+  return (asymmetricKeyDetails?.modulusLength ?? 0) / 8;
 }
 
 /** node:crypto names the NIST curves as OpenSSL does. */

@@ -27,9 +27,6 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'destroy',
 ]);
 
-/** Bytes that no mechanism of ours adds beyond: a tag, a block of padding, or the 8 bytes of a key wrap. */
-const LARGEST_EXPANSION = 16;
-
 export function execute(session: TokenSession, job: Job): Reply {
   try {
     return { ok: session.run((current) => run(current, job), IDEMPOTENT.has(job.op)) };
@@ -46,7 +43,7 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return encryptGcm(session, job);
     case 'encrypt': {
       const mechanism = toCkMechanism(job.mechanism, profile);
-      return cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, job.data.length + LARGEST_EXPANSION);
+      return cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, job.room);
     }
     case 'decrypt': {
       // As long as the ciphertext: SoftHSM refuses the length of the plaintext as too small.

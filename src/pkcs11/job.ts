@@ -69,7 +69,14 @@ export type TrialStep =
   | { readonly op: 'unwrapBytes'; readonly mechanism: Mechanism; readonly data: Uint8Array };
 
 export type Job =
-  | { readonly op: 'encrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
+  /** `room`: bytes of the longest result. */
+  | {
+      readonly op: 'encrypt';
+      readonly key: ObjectHandle;
+      readonly mechanism: Mechanism;
+      readonly data: Uint8Array;
+      readonly room: number;
+    }
   /** The IV is drawn from the token's generator in the same turn (SP 800-38D §8.2.2). */
   | { readonly op: 'encryptGcm'; readonly key: ObjectHandle; readonly aad: Uint8Array; readonly data: Uint8Array }
   | { readonly op: 'decrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }

@@ -122,8 +122,9 @@ export class Token {
     return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'encryptGcm', key, aad: ownCopy(aad), data: copy }));
   }
 
-  async encrypt(ref: KeyRef, mechanism: Mechanism, data: Uint8Array): Promise<Uint8Array> {
-    return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'encrypt', key, mechanism, data: copy }));
+  /** @param room bytes of the longest result; a block of padding more than the data unless said otherwise */
+  async encrypt(ref: KeyRef, mechanism: Mechanism, data: Uint8Array, room = data.length + 16): Promise<Uint8Array> {
+    return this.#onKey(ref, 'fast', data, (key, copy) => ({ op: 'encrypt', key, mechanism, data: copy, room }));
   }
 
   /** @throws KmsError `decryption-failed`, one and the same for every reason */

@@ -1,7 +1,9 @@
 // Runs PKCS#11 calls for `shim.test.ts` in a process of its own: each message names a step and its values, each answer
 // says what became of it. A step is one of `steps`, or a method of the binding with its arguments.
+import { Buffer } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import process from 'node:process';
+import { URL } from 'node:url';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import ck from 'pkcs11js';
 

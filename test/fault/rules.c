@@ -42,6 +42,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,8 @@ static void load(void) {
   rules->generation = rules->previous->generation + 1;
   parse(rules, text);
   free(text);
+  struct rules *fitted = realloc(rules, offsetof(struct rules, rule) + (size_t)rules->count * sizeof rules->rule[0]);
+  if (fitted != NULL) rules = fitted;
   current = rules;
   if (rules->release) released = rules->generation;
 }

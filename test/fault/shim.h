@@ -44,7 +44,7 @@ struct rule {
   atomic_ulong seen, hits;
 };
 
-/* One loaded control file. Never freed: a call may be in the middle of it. */
+/* One loaded control file. Never freed: a call may be in the middle of it. Ends after its last rule. */
 struct rules {
   struct rules *previous;
   unsigned long generation;

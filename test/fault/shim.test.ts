@@ -2,12 +2,16 @@
 
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import process from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import ck from 'pkcs11js';
 import { loadProfile } from '../../src/pkcs11/profile.ts';
 import { type Count, FAULT_MODULE, FaultShim, NSS_FIPS_MODULE } from './shim.ts';
 import { Child, PIN, SOFTHSM, TestToken } from './token.ts';
+
+/** CKS_RW_PUBLIC_SESSION; the binding has no name for it. */
+const RW_PUBLIC_SESSION = 2;
 
 const token = new TestToken();
 let shim: FaultShim;
@@ -38,8 +42,10 @@ function count(name: string): Count {
 }
 
 async function until(holds: () => boolean): Promise<void> {
-  for (const end = Date.now() + 20_000; !holds(); await delay(10)) {
+  const end = Date.now() + 20_000;
+  while (!holds()) {
     if (Date.now() > end) throw new Error('never came to pass');
+    await delay(10);
   }
 }
 
@@ -69,7 +75,7 @@ afterEach(async () => {
   children = [];
 });
 
-afterAll(() => token.remove());
+afterAll(() => { token.remove(); });
 
 describe('without rules', () => {
   test('5,000 mixed calls give the same results and error codes as without the shim', async () => {
@@ -131,15 +137,10 @@ describe('which calls', () => {
     ['C_GenerateRandom from=2 to=3 rv=0x30', [0, 0x30, 0x30, 0, 0, 0]],
     ['C_GenerateRandom from=2 count=3 rv=0x30', [0, 0x30, 0x30, 0x30, 0, 0]],
     ['C_Gen* rv=0x30', [0x30, 0x30, 0x30, 0x30, 0x30, 0x30]],
-    ['C_Generate rv=0x30 nth=1\n', undefined],
     ['C_Sign* rv=0x30', [0, 0, 0, 0, 0, 0]],
     ['* p=0 rv=0x30', [0, 0, 0, 0, 0, 0]],
     ['* rv=48', [0x30, 0x30, 0x30, 0x30, 0x30, 0x30]],
-  ])('%j', async (rule, expected) => {
-    if (expected === undefined) {
-      expect(() => { shim.set([rule]); }).toThrow(TypeError);
-      return;
-    }
+  ])('%s', async (rule, expected) => {
     const child = await ready();
     await rules('# a comment', '', rule);
     expect(await random(child, 6)).toEqual(expected);
@@ -327,7 +328,7 @@ describe('sessions and login', () => {
     await rules('* logout=1');
     expect(await child.code('encrypt', key, 'text')).toBe(ck.CKR_USER_NOT_LOGGED_IN);
     expect(await child.code('encrypt', key, 'text')).toBe(ck.CKR_USER_NOT_LOGGED_IN);
-    expect(await child.run('sessionInfo')).toBe(ck.CKS_RW_PUBLIC_SESSION);
+    expect(await child.run('sessionInfo')).toBe(RW_PUBLIC_SESSION);
     expect(await child.run('find', 'a')).toEqual([]);
     expect(await child.code('random', 8)).toBe(0);
     await child.run('login', PIN);
@@ -339,7 +340,7 @@ describe('sessions and login', () => {
     await rules('C_Login pin-fail=1');
     const child = start(FAULT_MODULE, shim.environment());
     expect(await child.code('start', PIN)).toBe(ck.CKR_PIN_INCORRECT);
-    expect(await child.run('sessionInfo')).toBe(ck.CKS_RW_PUBLIC_SESSION);
+    expect(await child.run('sessionInfo')).toBe(RW_PUBLIC_SESSION);
     await rules();
     expect(await child.code('login', PIN)).toBe(0);
   });
