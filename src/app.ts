@@ -39,6 +39,8 @@ export interface AppEvents {
   readonly lost: (reason: string) => void;
   /** The token cannot be used yet; it is tried again. */
   readonly waiting: () => void;
+  /** Resolves when this process may log in. */
+  readonly mayLogin: () => Promise<void>;
 }
 
 export type Port = 'api' | 'public';
@@ -238,6 +240,7 @@ function openToken(config: Config, installation: Installation, logger: Logger, e
       canary: canaryOf(installation),
       provision: null,
     },
+    mayLogin: events.mayLogin,
     onLost: events.lost,
     onState: (state) => {
       logger[state.phase === 'ready' ? 'info' : 'warn']({ token: state }, 'token');

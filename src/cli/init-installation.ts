@@ -75,6 +75,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
         canary: null,
         provision: { soPinFile: paths.soPin(config.home) },
       },
+      mayLogin: () => Promise.resolve(),
       onLost: (reason) => { reject(new KmsError('token-unavailable', `the token was lost: ${reason}`)); },
       onState: (state) => {
         if (state.phase === 'ready') resolve(state.serial);

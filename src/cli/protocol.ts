@@ -7,6 +7,7 @@ export type ToProcess =
   /** A connection comes with it. */
   | { readonly kind: 'socket'; readonly port: Port }
   | { readonly kind: 'drain' }
+  | { readonly kind: 'may-login' }
   | { readonly kind: 'self-test' }
   | { readonly kind: 'metrics'; readonly id: number }
   /** Something the supervisor did, for the audit. */
@@ -16,6 +17,8 @@ export type ToSupervisor =
   /** Takes connections: answers health, and 503 for key operations. */
   | { readonly kind: 'listening' }
   | { readonly kind: 'ready' }
+  /** Wants to log in; answered with `may-login`. Over with the next `waiting` or `ready`. */
+  | { readonly kind: 'asks-login' }
   /** Cannot get ready now; it goes on trying. */
   | { readonly kind: 'waiting' }
   /** Must be replaced, the replacement first. */

@@ -10,6 +10,9 @@ export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'ende
 
 export interface ChildEvents {
   changed(child: ServerChild): void;
+  asksLogin(child: ServerChild): void;
+  /** Its login succeeded or failed. */
+  loginOver(child: ServerChild): void;
   replace(child: ServerChild, reason: string): void;
   fatal(message: string): void;
   /** @param planned it was told to drain and said that it had */
@@ -26,7 +29,6 @@ export class ServerChild {
   readonly startedMs = performance.now();
   #phase: ChildPhase = 'starting';
   #drained = false;
-  #settled = false;
   #metricsId = 0;
   readonly #metrics = new Map<number, (snapshot: MetricsSnapshot) => void>();
 
@@ -42,11 +44,6 @@ export class ServerChild {
     return this.#phase;
   }
 
-  /** It has logged in, or failed to: another process may try now. */
-  get settled(): boolean {
-    return this.#settled;
-  }
-
   get pid(): number {
     return this.#worker.process.pid ?? 0;
   }
@@ -57,6 +54,10 @@ export class ServerChild {
 
   record(event: string, detail: Readonly<Record<string, string | number>>): void {
     this.#send({ kind: 'record', event, detail });
+  }
+
+  mayLogin(): void {
+    this.#send({ kind: 'may-login' });
   }
 
   selfTest(): void {
@@ -101,12 +102,15 @@ export class ServerChild {
       case 'ready':
         if (this.#phase === 'draining') return;
         this.#phase = message.kind;
-        this.#settled ||= message.kind === 'ready';
+        if (message.kind === 'ready') this.#events.loginOver(this);
         this.#events.changed(this);
         return;
       case 'waiting':
-        this.#settled = true;
+        this.#events.loginOver(this);
         this.#events.changed(this);
+        return;
+      case 'asks-login':
+        this.#events.asksLogin(this);
         return;
       case 'replace':
         this.#events.replace(this, message.reason);

@@ -14,6 +14,9 @@ function tell(message: ToSupervisor): void {
   if (process.connected) process.send?.(message);
 }
 
+/** Lets the token thread log in. */
+let granted: () => void = () => undefined;
+
 function kill(): void {
   process.kill(process.pid, 'SIGKILL');
 }
@@ -23,6 +26,10 @@ async function start(): Promise<void> {
   const app = await App.start(config, {
     lost: (reason) => { tell({ kind: 'replace', reason }); },
     waiting: () => { tell({ kind: 'waiting' }); },
+    mayLogin: () => new Promise((resolve) => {
+      granted = resolve;
+      tell({ kind: 'asks-login' });
+    }),
   });
   let ending: Promise<void> | undefined;
   const end = (): void => { ending ??= drain(app); };
@@ -47,6 +54,9 @@ function receive(app: App, message: ToProcess, socket: Socket | undefined, end: 
       return;
     case 'drain':
       end();
+      return;
+    case 'may-login':
+      granted();
       return;
     case 'self-test':
       void app.selfTest();

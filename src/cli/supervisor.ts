@@ -9,6 +9,7 @@ import type { Port } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
+import { LoginTurns } from './login-turns.ts';
 import { ServerChild } from './server-child.ts';
 import { Sockets } from './sockets.ts';
 
@@ -30,6 +31,7 @@ export class Supervisor {
   readonly #sockets: Sockets;
   readonly #children: ServerChild[] = [];
   readonly #restarts = new Map<string, number>();
+  readonly #logins = new LoginTurns();
   /** What happened while no process was ready to record it. */
   #unrecorded: { readonly event: string; readonly detail: Readonly<Record<string, string | number>> }[] = [];
   #next = 0;
@@ -50,7 +52,7 @@ export class Supervisor {
     const { addresses, port, publicPort } = this.#config.server;
     const api = await this.#sockets.listen('api', addresses, port);
     const open = await this.#sockets.listen('public', addresses, publicPort);
-    this.#spawn();
+    for (let index = 0; index < this.#config.server.processes; index += 1) this.#spawn();
     return { api, public: open };
   }
 
@@ -94,6 +96,8 @@ export class Supervisor {
   #spawn(): ServerChild {
     const child = new ServerChild({
       changed: (changed) => { this.#changed(changed); },
+      asksLogin: (asking) => { this.#logins.ask(asking); },
+      loginOver: (done) => { this.#logins.over(done); },
       replace: (sick, reason) => { this.#replace(sick, reason); },
       fatal: (message) => { this.#fatal(message); },
       ended: (ended, planned, how) => { this.#ended(ended, planned, how); },
@@ -102,15 +106,9 @@ export class Supervisor {
     return child;
   }
 
-  /**
-   * Processes start one after the other: only the first logs in to a token that may count wrong PINs.
-   */
   #changed(child: ServerChild): void {
     this.#sockets.retry();
     this.#recordPending();
-    const live = this.#live();
-    const mayStart = live.every(({ settled }) => settled) && this.#stopping === undefined;
-    if (mayStart && live.length < this.#config.server.processes) this.#spawn();
     const ready = this.#children.filter(({ phase }) => phase === 'ready').length;
     if (child.phase !== 'ready' || this.#announced || ready < this.#config.server.processes) return;
     this.#announced = true;
@@ -131,6 +129,7 @@ export class Supervisor {
 
   #ended(child: ServerChild, planned: boolean, how: string): void {
     this.#children.splice(this.#children.indexOf(child), 1);
+    this.#logins.over(child);
     if (this.#stopping !== undefined) {
       if (this.#children.length === 0) this.#stopping();
       return;

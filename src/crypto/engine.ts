@@ -86,6 +86,11 @@ export class CryptoEngine {
     return this.#fitness.state;
   }
 
+  /** @param run is called when the token gave reason for another self-test */
+  onSuspicion(run: () => void): void {
+    this.#fitness.onSuspicion = run;
+  }
+
   get capabilities(): Fitness['capabilities'] {
     return this.#fitness.capabilities;
   }

@@ -18,6 +18,8 @@ export class Fitness {
   #refused: ReadonlyMap<Capability, number> = new Map();
   readonly #seen = new Set<string>();
   #generatorFaulty = false;
+  /** Told when the generator repeated itself: a self-test should run now. */
+  onSuspicion: () => void = () => undefined;
 
   /** `ok`, or why the token must not be used. */
   get state(): string {
@@ -67,6 +69,7 @@ export class Fitness {
   noteRandom(output: Uint8Array): void {
     if (this.isFresh(output)) return;
     this.#generatorFaulty = true;
+    this.onSuspicion();
     throw untrusted();
   }
 

@@ -28,6 +28,7 @@ export class SelfTests {
 
   constructor(options: SelfTestOptions) {
     this.#options = options;
+    options.engine.onSuspicion(() => { void this.run(); });
     this.#firstPass = new Promise((resolve) => { this.#passed = resolve; });
   }
 

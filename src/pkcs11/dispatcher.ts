@@ -7,7 +7,7 @@
  */
 
 import { KmsError } from '../errors.ts';
-import type { Job, Reply } from './job.ts';
+import type { AddressedJob, Job, Reply } from './job.ts';
 import type { ThreadHandle } from './thread-handle.ts';
 import type { Lane } from './thread-handle.ts';
 
@@ -27,8 +27,7 @@ export interface DispatcherOptions {
 /** What a job costs on the token, which decides queue and batch. */
 export type Cost = 'fast' | 'slow' | 'heavy' | 'create';
 
-interface Waiting {
-  readonly job: Job;
+interface Waiting extends AddressedJob {
   readonly cost: Cost;
   readonly since: number;
   readonly resolve: (reply: Reply) => void;
@@ -78,13 +77,16 @@ export class Dispatcher {
     for (const queue of Object.values(this.#queues)) for (const waiting of queue.splice(0)) waiting.reject(error);
   }
 
-  /** @throws KmsError `overloaded` at once when the queues are full, or later when the job waited too long */
-  submit(job: Job, cost: Cost): Promise<Reply> {
+  /**
+   * @param objectId CKA_ID of the key in the job
+   * @throws KmsError `overloaded` at once when the queues are full, or later when the job waited too long
+   */
+  submit(job: Job, cost: Cost, objectId: string | null = null): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
     const { fast, slow, create } = this.#queues;
     if (fast.length + slow.length + create.length >= this.#options.queueMax) return Promise.reject(overloaded());
     return new Promise((resolve, reject) => {
-      this.#queues[LANES[cost].lane].push({ job, cost, since: performance.now(), resolve, reject });
+      this.#queues[LANES[cost].lane].push({ job, objectId, cost, since: performance.now(), resolve, reject });
       this.#schedule();
     });
   }
@@ -112,7 +114,7 @@ export class Dispatcher {
     const batch = this.#take(lane);
     const creates = lane === 'create';
     const timeout = creates ? this.#options.createTimeoutMs : this.#options.callTimeoutMs;
-    thread.run(batch.map(({ job }) => job), timeout).then(
+    thread.run(batch.map(({ job, objectId }) => ({ job, objectId })), timeout).then(
       (replies) => {
         batch.forEach((waiting, index) => { settle(waiting, replies[index]); });
         this.#pump();

@@ -3,9 +3,10 @@
 import ck from 'pkcs11js';
 import { CryptokiError } from './cryptoki-error.ts';
 import { importObject, importPublicObject } from './import.ts';
-import type { Job, Reply, Results } from './job.ts';
+import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { GCM_IV_BYTES, GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
+import { classify } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 import { sessionSecret } from './template.ts';
 import { trial } from './trial.ts';
@@ -27,7 +28,31 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'destroy',
 ]);
 
-export function execute(session: TokenSession, job: Job): Reply {
+/**
+ * Runs a batch. Where handles may move, each key of it is then asked for its id: a result made with another key is
+ * dropped before anybody sees it.
+ */
+export function executeBatch(session: TokenSession, jobs: readonly AddressedJob[]): Reply[] {
+  const replies = jobs.map(({ job }) => execute(session, job));
+  if (session.profile.handles === 'fixed') return replies;
+  return jobs.every((addressed) => stillThere(session, addressed)) ? replies : replies.map(() => MOVED);
+}
+
+const MOVED: Reply = { code: ck.CKR_KEY_HANDLE_INVALID, call: HANDLES_MOVED };
+
+function stillThere(session: TokenSession, { job, objectId }: AddressedJob): boolean {
+  if (objectId === null || !('key' in job)) return true;
+  try {
+    const read = (current: TokenSession): Buffer =>
+      current.cryptoki.attribute(current.handle, fromObjectHandle(job.key), ck.CKA_ID);
+    return session.run(read, true).toString('hex') === objectId;
+  } catch (error) {
+    // An object destroyed meanwhile has no id; any other failure proves nothing.
+    return error instanceof CryptokiError && classify(error.code, session.profile) === 'handle';
+  }
+}
+
+function execute(session: TokenSession, job: Job): Reply {
   try {
     return { ok: session.run((current) => run(current, job), IDEMPOTENT.has(job.op)) };
   } catch (error) {

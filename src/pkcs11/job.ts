@@ -68,6 +68,13 @@ export type TrialStep =
   | { readonly op: 'wrapBytes'; readonly mechanism: Mechanism; readonly data: Uint8Array }
   | { readonly op: 'unwrapBytes'; readonly mechanism: Mechanism; readonly data: Uint8Array };
 
+/** A job, and the CKA_ID its key must have. */
+export interface AddressedJob {
+  readonly job: Job;
+  /** Null for jobs without a key. */
+  readonly objectId: string | null;
+}
+
 export type Job =
   /** `room`: bytes of the longest result. */
   | {
@@ -141,6 +148,9 @@ export interface Results {
 /** A failed step does not stop the others. */
 export type TrialResult = { readonly ok: Uint8Array | boolean } | { readonly code: number; readonly call: string };
 
+/** The object behind a handle is another one now: no result of this batch can be trusted. */
+export const HANDLES_MOVED = 'handles moved';
+
 export type Reply = { readonly ok: Results[Job['op']] } | { readonly code: number; readonly call: string };
 
 /** What a thread needs to know when it starts. */
@@ -170,10 +180,14 @@ export interface Canary {
 }
 
 export type ToThread =
-  | { readonly kind: 'batch'; readonly id: number; readonly jobs: readonly Job[] }
+  | { readonly kind: 'batch'; readonly id: number; readonly jobs: readonly AddressedJob[] }
+  /** The one login of the process may be tried now. */
+  | { readonly kind: 'may-login' }
   | { readonly kind: 'stop' };
 
 export type FromThread =
+  /** The right token is there; waits for `may-login`. */
+  | { readonly kind: 'asks-login' }
   | { readonly kind: 'ready'; readonly serial: string }
   /** Not started; the first thread tries again by itself, except after a PIN error. */
   | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number }

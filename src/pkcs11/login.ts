@@ -72,6 +72,11 @@ export function login(cryptoki: Cryptoki, session: Handle, slot: Handle, setup: 
   rmSync(setup.latchFile, { force: true });
 }
 
+/** Whether the PIN source is the one that failed: nothing is tried before it changes. */
+export function isLatched({ pinFile, latchFile }: ThreadSetup): boolean {
+  return latched(latchFile) === fingerprint(pinFile);
+}
+
 /**
  * Not with the source that failed; not when one more wrong PIN locks the token; and with a low count only after an
  * operator changed the source, which is then no automatic login.

@@ -36,6 +36,11 @@ const schema = z.strictObject({
   /** Sessions the token allows; 0 for no limit. */
   maxSessions: z.int().min(0),
   readOnlySessions: z.boolean(),
+  /**
+   * `may-move`: the module reconnects to a restarted HSM by itself and handles may then mean other objects, so the
+   * object behind a handle is asked for its id after each batch. `fixed`: they last as long as the process.
+   */
+  handles: z.enum(['fixed', 'may-move']),
   /** A network HSM: IVs are drawn in blocks, thread counts follow latency. */
   network: z.boolean(),
   gcm: z.strictObject({

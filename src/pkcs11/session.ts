@@ -8,6 +8,9 @@ import { CryptokiError } from './cryptoki-error.ts';
 import type { Profile } from './profile.ts';
 import { classify } from './return-value.ts';
 
+/** One operation is several calls: with one failing in twenty, a single repetition would still lose one in thirty. */
+const ATTEMPTS = 3;
+
 export class TokenSession {
   readonly cryptoki: Cryptoki;
   readonly profile: Profile;
@@ -30,22 +33,18 @@ export class TokenSession {
   }
 
   /**
-   * Runs one operation; replaces the session when it fails.
-   * @param idempotent whether it may run once more on the new session
+   * Runs one operation; replaces the session whenever it fails.
+   * @param idempotent whether it may run again on a new session
    * @throws CryptokiError
    */
   run<T>(operation: (session: TokenSession) => T, idempotent: boolean): T {
-    try {
-      return operation(this);
-    } catch (error) {
-      this.#replace();
-      if (!idempotent || !this.#mayRetry(error)) throw error;
-    }
-    try {
-      return operation(this);
-    } catch (error) {
-      this.#replace();
-      throw error;
+    for (let left = idempotent ? ATTEMPTS : 1; ; left -= 1) {
+      try {
+        return operation(this);
+      } catch (error) {
+        this.#replace();
+        if (left === 1 || !this.#mayRetry(error)) throw error;
+      }
     }
   }
 

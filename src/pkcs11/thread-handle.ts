@@ -6,11 +6,16 @@
 
 import { Worker } from 'node:worker_threads';
 import { KmsError } from '../errors.ts';
-import type { FromThread, Job, Reply, ThreadSetup } from './job.ts';
+import type { AddressedJob, FromThread, Reply, ThreadSetup } from './job.ts';
+
+/** Milliseconds without a word: canaries come every second. */
+const SILENCE_MS = 10_000;
 
 export type Lane = 'fast' | 'slow' | 'create';
 
 export interface ThreadEvents {
+  /** Resolves when the thread may log in. */
+  mayLogin(): Promise<void>;
   ready(thread: ThreadHandle, serial: string): void;
   waiting(thread: ThreadHandle, message: FromThread & { kind: 'waiting' }): void;
   canary(ok: boolean, code: number): void;
@@ -35,6 +40,8 @@ export class ThreadHandle {
   #batches = 0;
   #state: 'starting' | 'ready' | 'lost' | 'stopped' = 'starting';
   #stopped: (() => void) | undefined;
+  #heard = 0;
+  #watchdog: NodeJS.Timeout | undefined;
 
   constructor(setup: ThreadSetup, lanes: readonly Lane[], events: ThreadEvents) {
     this.lanes = lanes;
@@ -55,7 +62,7 @@ export class ThreadHandle {
   }
 
   /** Only when idle. @throws KmsError `outcome-unknown` when the deadline passes or the thread dies */
-  run(jobs: readonly Job[], timeoutMs: number): Promise<readonly Reply[]> {
+  run(jobs: readonly AddressedJob[], timeoutMs: number): Promise<readonly Reply[]> {
     return new Promise((resolve, reject) => {
       const id = this.#batches++;
       const timer = setTimeout(() => { this.#lose('a token call passed its deadline'); }, timeoutMs);
@@ -79,9 +86,14 @@ export class ThreadHandle {
 
   #receive(message: FromThread): void {
     if (this.#state === 'lost') return;
+    this.#heard = performance.now();
     switch (message.kind) {
+      case 'asks-login':
+        void this.#events.mayLogin().then(() => { this.#worker.postMessage({ kind: 'may-login' }); });
+        return;
       case 'ready':
         this.#state = 'ready';
+        this.#watch();
         this.#events.ready(this, message.serial);
         return;
       case 'waiting':
@@ -95,8 +107,17 @@ export class ThreadHandle {
         return;
       case 'stopped':
         this.#state = 'stopped';
+        clearInterval(this.#watchdog);
         this.#stopped?.();
     }
+  }
+
+  /** A thread that hangs in its canary has no batch whose deadline could pass. */
+  #watch(): void {
+    this.#watchdog = setInterval(() => {
+      const silent = performance.now() - this.#heard;
+      if (this.#running === undefined && silent > SILENCE_MS) this.#lose('a token thread fell silent');
+    }, SILENCE_MS / 5).unref();
   }
 
   #finish(replies: readonly Reply[]): void {
@@ -110,6 +131,7 @@ export class ThreadHandle {
   #lose(reason: string): void {
     if (this.#state === 'lost' || this.#state === 'stopped') return;
     this.#state = 'lost';
+    clearInterval(this.#watchdog);
     const running = this.#running;
     if (running !== undefined) clearTimeout(running.timer);
     this.#running = undefined;

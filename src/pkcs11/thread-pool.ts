@@ -19,6 +19,8 @@ export interface ThreadPoolOptions {
   readonly lostThreadsMax: number;
   readonly dispatcher: Dispatcher;
   readonly list: () => Promise<void>;
+  /** Resolves when this process may log in: one at a time on a host. */
+  readonly mayLogin: () => Promise<void>;
   readonly onLost: (reason: string) => void;
   readonly onState: (state: TokenState) => void;
 }
@@ -68,9 +70,10 @@ export class ThreadPool {
 
   #start(lanes: readonly Lane[], first: boolean): void {
     this.#threads.push(new ThreadHandle({ ...this.#options.setup, first }, lanes, {
+      mayLogin: () => this.#options.mayLogin(),
       ready: (thread, serial) => { void this.#threadReady(thread, serial); },
       waiting: (thread, { reason, code }) => { if (thread.first) this.#setState({ phase: 'starting', reason, code }); },
-      canary: (ok, code) => { if (!ok) this.#lose(`canary did not answer, CKR 0x${code.toString(16)}`); },
+      canary: (ok, code) => { if (!ok) this.lose(`canary did not answer, CKR 0x${code.toString(16)}`); },
       lost: (thread, reason) => { this.#threadLost(thread, reason); },
     }));
   }
@@ -81,7 +84,7 @@ export class ThreadPool {
     try {
       await this.#options.list();
     } catch {
-      this.#lose('the token could not be listed');
+      this.lose('the token could not be listed');
       return;
     }
     for (let index = 1; index < this.#options.threads; index += 1) this.#start(index === 1 ? SECOND : FURTHER, false);
@@ -94,11 +97,12 @@ export class ThreadPool {
     this.#options.dispatcher.removeThread(thread);
     if (this.#stopping) return;
     this.#lostThreads += 1;
-    if (this.#lostThreads > this.#options.lostThreadsMax || this.#state.phase !== 'ready') this.#lose(reason);
+    if (this.#lostThreads > this.#options.lostThreadsMax || this.#state.phase !== 'ready') this.lose(reason);
     else this.#start(thread.lanes, false);
   }
 
-  #lose(reason: string): void {
+  /** The token cannot be used by this process any more. */
+  lose(reason: string): void {
     if (this.#state.phase === 'lost' || this.#stopping) return;
     this.#setState({ phase: 'lost', reason });
     this.#options.dispatcher.refuse(tokenUnavailable());

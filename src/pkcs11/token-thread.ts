@@ -9,14 +9,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cryptoki, type Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
-import { execute } from './execute.ts';
-import { CANARY_QUESTION, type FromThread, type ObjectHandle, type Reply, type ThreadSetup, type ToThread } from './job.ts';
-import { findSlot, login, provision, StartError } from './login.ts';
+import { executeBatch } from './execute.ts';
+import { CANARY_QUESTION, type FromThread, type ObjectHandle, type ThreadSetup, type ToThread } from './job.ts';
+import { findSlot, isLatched, login, provision, StartError } from './login.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { findOne, fromObjectHandle } from './objects.ts';
 import { TokenSession } from './session.ts';
 
-const RETRY_MS = [250, 500, 1000, 2000, 5000];
+const RETRY_MS = [250, 500, 1000, 2000];
 const CANARY_PERIOD_MS = 1000;
 /** Single calls may fail; a token is lost when none of these succeeds. */
 const CANARY_TRIES = 3;
@@ -35,23 +35,27 @@ function post(message: FromThread): void {
   port?.postMessage(message);
 }
 
-/** @throws StartError, CryptokiError; the module is finalised again, so that a later try sees tokens that came back */
-function start(cryptoki: Cryptoki): Started {
+interface Found {
+  readonly slot: Handle;
+  /** Held open and unused for the life of the process: a module may end the login with its last session. */
+  readonly anchor: Handle;
+}
+
+/** @throws StartError, CryptokiError */
+function findToken(cryptoki: Cryptoki): Found {
   cryptoki.initialize(setup.profile);
-  try {
-    provision(cryptoki, setup);
-    const slot = findSlot(cryptoki, setup);
-    // Held open and unused for the life of the process: a module may end the login with its last session.
-    const anchor = cryptoki.openSession(slot);
-    if (setup.first) login(cryptoki, anchor, slot, setup);
-    const session = new TokenSession(cryptoki, setup.profile, slot);
-    const started = { cryptoki, slot, session, serial: session.tokenFacts().serial, canary: findCanary(session) };
-    if (!canaryAnswers(started)) throw new StartError('wrong-token');
-    return started;
-  } catch (error) {
-    if (setup.first) cryptoki.finalize();
-    throw error;
-  }
+  provision(cryptoki, setup);
+  const slot = findSlot(cryptoki, setup);
+  return { slot, anchor: cryptoki.openSession(slot) };
+}
+
+/** @throws StartError, CryptokiError */
+function start(cryptoki: Cryptoki, { slot, anchor }: Found): Started {
+  if (setup.first) login(cryptoki, anchor, slot, setup);
+  const session = new TokenSession(cryptoki, setup.profile, slot);
+  const started = { cryptoki, slot, session, serial: session.tokenFacts().serial, canary: findCanary(session) };
+  if (!canaryAnswers(started)) throw new StartError('wrong-token');
+  return started;
 }
 
 function findCanary(session: TokenSession): ObjectHandle | undefined {
@@ -83,17 +87,21 @@ function askCanary(started: Started): FromThread {
 
 function serve(started: Started): void {
   const beat = setInterval(() => { post(askCanary(started)); }, CANARY_PERIOD_MS);
-  port?.on('message', (message: ToThread) => {
+  listen((message) => {
     if (message.kind === 'stop') {
       clearInterval(beat);
       stop(started);
-      return;
+    } else if (message.kind === 'batch') {
+      post({ kind: 'batch', id: message.id, replies: executeBatch(started.session, message.jobs) });
+      for (const { job } of message.jobs) if ('data' in job) job.data.fill(0);
     }
-    const replies: Reply[] = message.jobs.map((job) => execute(started.session, job));
-    post({ kind: 'batch', id: message.id, replies });
-    for (const job of message.jobs) if ('data' in job) job.data.fill(0);
   });
   post({ kind: 'ready', serial: started.serial });
+}
+
+function listen(receive: (message: ToThread) => void): void {
+  port?.removeAllListeners('message');
+  port?.on('message', receive);
 }
 
 /** The first thread is stopped last: finalising ends the module for the whole process. */
@@ -111,18 +119,49 @@ function stop({ session, cryptoki }: Started): void {
 /** Kept for the life of the process: the binding unloads the library when its module object is collected. */
 let loaded: Cryptoki | undefined;
 
-function begin(attempt: number): void {
+/** A retry of the first thread finalises first: only a fresh initialisation sees a token that came back. */
+function again(attempt: number, error: unknown): void {
+  const reason = error instanceof StartError ? error.reason : 'unavailable';
+  const code = error instanceof StartError || error instanceof CryptokiError ? error.code : 0;
+  post({ kind: 'waiting', reason, code });
+  if (setup.first) finalizeQuietly();
+  setTimeout(() => { begin(attempt + 1); }, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
+}
+
+function finalizeQuietly(): void {
   try {
-    loaded ??= new Cryptoki(setup.profile.module);
-    serve(start(loaded));
-  } catch (error) {
-    const reason = error instanceof StartError ? error.reason : 'unavailable';
-    const code = error instanceof StartError || error instanceof CryptokiError ? error.code : 0;
-    post({ kind: 'waiting', reason, code });
-    const delay = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
-    // A latched PIN is looked at again: a changed source is tried once.
-    setTimeout(() => { begin(attempt + 1); }, delay);
+    loaded?.finalize();
+  } catch {
+    // It was never initialised.
   }
+}
+
+function begin(attempt: number): void {
+  listen(({ kind }) => { if (kind === 'stop') port?.close(); });
+  try {
+    // Looked at before the module is: a source that failed is not worth an initialisation.
+    if (setup.first && isLatched(setup)) throw new StartError('pin-latched');
+    loaded ??= new Cryptoki(setup.profile.module);
+    const found = findToken(loaded);
+    if (setup.first) awaitTurn(loaded, found, attempt);
+    else serve(start(loaded, found));
+  } catch (error) {
+    again(attempt, error);
+  }
+}
+
+/** One login at a time on this host: whoever fails stops the others. */
+function awaitTurn(cryptoki: Cryptoki, found: Found, attempt: number): void {
+  listen(({ kind }) => {
+    if (kind === 'stop') port?.close();
+    if (kind !== 'may-login') return;
+    try {
+      serve(start(cryptoki, found));
+    } catch (error) {
+      again(attempt, error);
+    }
+  });
+  post({ kind: 'asks-login' });
 }
 
 begin(0);

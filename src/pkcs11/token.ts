@@ -9,18 +9,19 @@ import { ownCopy, wipe } from '../bytes.ts';
 import { KmsError } from '../errors.ts';
 import { type Cost, Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import { HandleCache, type KeyRef } from './handles.ts';
-import type {
-  Generation,
-  Job,
-  ObjectHandle,
-  PublicAttributes,
-  PublicHalf,
-  Reply,
-  Results,
-  ThreadSetup,
-  TrialResult,
-  TrialStep,
-  WrappedKey,
+import {
+  type Generation,
+  HANDLES_MOVED,
+  type Job,
+  type ObjectHandle,
+  type PublicAttributes,
+  type PublicHalf,
+  type Reply,
+  type Results,
+  type ThreadSetup,
+  type TrialResult,
+  type TrialStep,
+  type WrappedKey,
 } from './job.ts';
 import type { Mechanism } from './mechanism.ts';
 import { loadProfile, type Profile } from './profile.ts';
@@ -61,6 +62,8 @@ export interface TokenOptions extends DispatcherOptions {
   readonly labelPrefixes: LabelPrefixes;
   /** Threads that may hang before the process must be replaced. */
   readonly lostThreadsMax: number;
+  /** Resolves when this process may log in: one at a time on a host. */
+  readonly mayLogin: () => Promise<void>;
   /** Told once when the token cannot be used by this process any more. */
   readonly onLost: (reason: string) => void;
   /** Told when the token can be used, and while it cannot be reached. */
@@ -238,6 +241,7 @@ export class Token {
     };
     this.#assertReady();
     const first = await attempt(await this.#resolve(ref));
+    if (!('ok' in first) && first.call === HANDLES_MOVED) this.#pool.lose(HANDLES_MOVED);
     if ('ok' in first || classify(first.code, this.profile) !== 'handle') return this.#unpack(first.op, first);
     this.#handles.forget(ref);
     const second = await attempt(await this.#resolve(ref));

@@ -3,6 +3,7 @@
  * acknowledged stays true (security I-1, I-2, I-5; design §2, §7, §8).
  */
 
+import { rmSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { auditRecords, processOf, unrecorded } from '../support/audit-records.ts';
 import { Installation } from '../support/installation.ts';
@@ -26,11 +27,19 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await Promise.all(callers.map((caller) => caller.end()));
-  await kms.remove();
+  // `stop` would wait for the end of a server that has ended.
+  if (isAlive(kms.pid)) await kms.remove();
+  else rmSync(kms.home, { recursive: true, force: true });
 });
 
 const everyExchange = (): readonly Exchange[] => callers.flatMap(({ exchanges }) => exchanges);
-const pause = (ms: number): Promise<void> => new Promise((done) => { setTimeout(done, ms); });
+
+/** Waits for work done, not for time passed: machines differ. */
+function answers(more: number, status: number, from: readonly Caller[] = callers): Promise<void> {
+  const count = (): number => from.flatMap(({ exchanges }) => exchanges).filter((exchange) => exchange.status === status).length;
+  const before = count();
+  return eventually(`${more} more answers with ${status}`, () => count() >= before + more);
+}
 
 const KINDS = [{ type: 'oct', size: 256 }, { type: 'EC', curve: 'P-256' }] as const;
 
@@ -79,15 +88,14 @@ describe('one server process killed', () => {
 
     // Mostly cipher operations, as that is what is in flight at any time; every tenth makes a key.
     for (const caller of callers) caller.start((n) => (n % 10 === 9 ? create(n) : encrypt));
-    await pause(1500);
+    await answers(200, 200);
     process.kill(victim, 'SIGKILL');
     const killedMs = performance.now();
     await eventually('a replacement', () => kms.serverProcesses().length === 2 && !kms.serverProcesses().includes(victim));
-    await pause(1500);
+    await answers(200, 200);
     await Promise.all(callers.map((caller) => caller.stop()));
 
-    const during = everyExchange().filter(({ sentMs }) => sentMs > killedMs).length;
-    expect(during).toBeGreaterThan(100);
+    expect(survivors.flatMap(({ exchanges }) => exchanges).filter(({ sentMs }) => sentMs > killedMs).length).toBeGreaterThan(20);
     // Clients of the other process.
     const failed = survivors.flatMap(({ exchanges }) => exchanges.filter(({ failure }) => failure !== undefined));
     expect(failed).toEqual([]);
@@ -131,13 +139,13 @@ describe('one server process killed', () => {
   test('every acknowledged key can be used through the processes that are there then', async () => {
     const pids = await servedBy(kms, callers, LIST);
     for (const caller of callers) caller.start(create);
-    await pause(1000);
+    await answers(20, 201);
     process.kill(pids[0]!, 'SIGKILL');
     await eventually('a replacement', () => kms.serverProcesses().length === 2 && !kms.serverProcesses().includes(pids[0]!));
-    await pause(1000);
+    await answers(20, 201);
     await Promise.all(callers.map((caller) => caller.stop()));
     const keys = acknowledged(everyExchange());
-    expect(keys.length).toBeGreaterThan(20);
+    expect(keys.length).toBeGreaterThanOrEqual(40);
     const both = await callerOfEach();
     const wrong = await Promise.all(both.map((caller) => broken(caller, keys)));
     await Promise.all(both.map((caller) => caller.end()));
@@ -161,7 +169,7 @@ async function callerOfEach(): Promise<readonly Caller[]> {
 describe('everything killed amid creations', () => {
   test.each([1, 2, 3])('all acknowledged keys work, and no half-made key is visible (round %i)', async (round) => {
     for (const caller of callers) caller.start(create);
-    await pause(500 + 300 * round);
+    await answers(10 * round, 201);
     const processes = [kms.pid, ...kms.serverProcesses()];
     expect(new Set(processes).size).toBe(3);
     for (const pid of processes) process.kill(pid, 'SIGKILL');
@@ -169,7 +177,7 @@ describe('everything killed amid creations', () => {
     // On disk before anything is started again.
     expect(unrecorded(auditRecords(kms), everyExchange())).toEqual([]);
     const keys = acknowledged(everyExchange());
-    expect(keys.length).toBeGreaterThan(5);
+    expect(keys.length).toBeGreaterThanOrEqual(10);
     await auditIsSound();
 
     await kms.start();
@@ -187,7 +195,7 @@ describe('everything killed amid creations', () => {
 
   test('the supervisor alone killed: its processes end by themselves, and all acknowledged keys work', async () => {
     for (const caller of callers) caller.start(create);
-    await pause(1000);
+    await answers(20, 201);
     const processes = kms.serverProcesses();
     process.kill(kms.pid, 'SIGKILL');
     await eventually('its processes are gone', () => processes.every((pid) => !isAlive(pid)), 30_000);
@@ -196,7 +204,7 @@ describe('everything killed amid creations', () => {
     expect(exchanges.filter(({ torn }) => torn > 0)).toEqual([]);
     expect(unrecorded(auditRecords(kms), exchanges)).toEqual([]);
     const keys = acknowledged(exchanges);
-    expect(keys.length).toBeGreaterThan(5);
+    expect(keys.length).toBeGreaterThanOrEqual(10);
 
     await kms.start();
     const caller = new Caller(kms);

@@ -98,7 +98,7 @@ describe('the token directory', () => {
       return answers.every(({ status }) => status === 200);
     }, 30_000);
     await everythingWorks();
-    expect(await management.get()).toMatchObject({ status: 200, json: { state: 'active' } });
+    expect(await management.get()).toMatchObject({ status: 200, json: { attributes: { state: 'active' } } });
     expect(kms.serverProcesses().length).toBe(2);
     expect((await asked((client) => client.post('/servicekey', { name: 'new', type: 'oct', size: 256 }))).status).toBe(201);
     expect((await kms.command('audit', 'verify')).stdout).toContain('the audit is intact');

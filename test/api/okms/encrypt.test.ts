@@ -100,8 +100,8 @@ describe('contexts', () => {
   test.each(['order 1', 'é', LONGEST, '.', '~datakey', '\u0000', ' '])('%j is needed to decrypt', async (context) => {
     const ciphertext = await encrypt('bound', context);
     expect((await decrypt(ciphertext, context)).json).toEqual({ plaintext: base64('bound') });
-    for (const wrong of [undefined, '', `${context.slice(0, -1)}x`, context.toUpperCase() + '\u0001'.slice(context.length % 2)]) {
-      if (wrong === context) continue;
+    const shorter = Array.from(context).slice(1).join('');
+    for (const wrong of [undefined, '', shorter, `${shorter}x`]) {
       expectRefusal(await decrypt(ciphertext, wrong), 'decryption-failed');
     }
   });
