@@ -9,7 +9,7 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint build clean prepare prepare-test
+.PHONY: help run test bench lint build clean prepare prepare-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,10 @@ test: prepare-test dist/.built build/fault ## install what is missing, build, ch
 	@npm run --silent typecheck
 	@npm run --silent lint
 	@npm run --silent test
+
+bench: dist/.built build/fault ## measure the token layer, as ratios inside one run
+	@mkdir -p var
+	@node bench/token-layer.mjs
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck

@@ -232,7 +232,7 @@ interface Parts {
 function openToken(config: Config, installation: Installation, logger: Logger, events: AppEvents): Token {
   return new Token({
     ...tokenOptions(config),
-    labelPrefixes: labelPrefixes(installation.id),
+    destroyable: labelPrefixes(installation.id).keys,
     setup: {
       ...tokenSetup(config),
       tokenLabel: installation.tokenLabel,

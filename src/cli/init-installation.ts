@@ -67,7 +67,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
   const ready = new Promise<string>((resolve, reject) => {
     token = new Token({
       ...tokenOptions(config),
-      labelPrefixes: { keys: internal, internal },
+      destroyable: internal,
       setup: {
         ...tokenSetup(config),
         tokenLabel,

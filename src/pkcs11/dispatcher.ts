@@ -63,6 +63,11 @@ export class Dispatcher {
     if (index >= 0) this.#threads.splice(index, 1);
   }
 
+  /** Threads that take jobs. */
+  get threads(): number {
+    return this.#threads.length;
+  }
+
   depth(): Readonly<Record<Lane, number>> {
     return { fast: this.#queues.fast.length, slow: this.#queues.slow.length, create: this.#queues.create.length };
   }

@@ -99,7 +99,7 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       destroyObjects(session, job.objectIds, job.labelPrefix);
       return null;
     case 'list':
-      return listObjects(session, job.known, job.labelPrefixes);
+      return listObjects(session, job.known);
   }
 }
 

@@ -24,7 +24,6 @@ export type Curve = Profile['curves'][number];
 export interface ListedObject {
   readonly handle: ObjectHandle;
   readonly objectId: string;
-  readonly label: string;
   readonly part: Part;
 }
 
@@ -125,7 +124,7 @@ export type Job =
   /** Destroys every object of ours with one of these ids and proves them gone. */
   | { readonly op: 'destroy'; readonly objectIds: readonly string[]; readonly labelPrefix: string }
   /** All token objects whose handle is not in `known`, with the handles that are still there. */
-  | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle>; readonly labelPrefixes: readonly string[] };
+  | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle> };
 
 export interface Results {
   readonly encrypt: Uint8Array;

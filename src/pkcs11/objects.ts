@@ -156,19 +156,17 @@ function labelOf(session: TokenSession, handle: Handle): string {
   return session.cryptoki.attribute(session.handle, handle, ck.CKA_LABEL).toString('utf8');
 }
 
-/** Secret, private and public objects of ours; one unreadable object is left out and does not spoil the listing. */
+/**
+ * Secret, private and public token objects. Only id and class are read: labels cost as much again, and matter only
+ * where objects are destroyed. One unreadable object is left out and does not spoil the listing.
+ */
 export function listObjects(
   session: TokenSession,
   known: ReadonlySet<ObjectHandle>,
-  labelPrefixes: readonly string[],
 ): { added: readonly ListedObject[]; present: ReadonlySet<ObjectHandle> } {
   const found = session.cryptoki.find(session.handle, [{ type: ck.CKA_TOKEN, value: true }]).map(toObjectHandle);
-  const added = found
-    .filter((handle) => !known.has(handle))
-    .map((handle) => describe(session, handle))
-    .filter((object) => object !== undefined)
-    .filter(({ label }) => labelPrefixes.some((prefix) => label.startsWith(prefix)));
-  return { added, present: new Set(found) };
+  const added = found.filter((handle) => !known.has(handle)).map((handle) => describe(session, handle));
+  return { added: added.filter((object) => object !== undefined), present: new Set(found) };
 }
 
 function describe(session: TokenSession, handle: ObjectHandle): ListedObject | undefined {
@@ -176,8 +174,7 @@ function describe(session: TokenSession, handle: ObjectHandle): ListedObject | u
   const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, native, type);
   try {
     const part = PARTS.get(Number(read(ck.CKA_CLASS).readBigUInt64LE()));
-    if (part === undefined) return undefined;
-    return { handle, part, objectId: read(ck.CKA_ID).toString('hex'), label: labelOf(session, native) };
+    return part === undefined ? undefined : { handle, part, objectId: read(ck.CKA_ID).toString('hex') };
   } catch {
     return undefined;
   }

@@ -52,6 +52,11 @@ export class ThreadPool {
     return this.#state;
   }
 
+  /** Threads that take jobs. */
+  get readyThreads(): number {
+    return this.#options.dispatcher.threads;
+  }
+
   get lostThreads(): number {
     return this.#lostThreads;
   }

@@ -59,7 +59,8 @@ export function labelPrefixes(installation: string): LabelPrefixes {
 
 export interface TokenOptions extends DispatcherOptions {
   readonly setup: Omit<ThreadSetup, 'first'>;
-  readonly labelPrefixes: LabelPrefixes;
+  /** Start of CKA_LABEL of the only objects that may be destroyed. */
+  readonly destroyable: string;
   /** Threads that may hang before the process must be replaced. */
   readonly lostThreadsMax: number;
   /** Resolves when this process may log in: one at a time on a host. */
@@ -68,6 +69,15 @@ export interface TokenOptions extends DispatcherOptions {
   readonly onLost: (reason: string) => void;
   /** Told when the token can be used, and while it cannot be reached. */
   readonly onState: (state: TokenState) => void;
+}
+
+export interface TokenStats {
+  /** Jobs waiting, by queue. */
+  readonly depth: Readonly<Record<string, number>>;
+  /** Objects that the last listing showed. */
+  readonly objects: number;
+  readonly readyThreads: number;
+  readonly lostThreads: number;
 }
 
 export class Token {
@@ -103,11 +113,12 @@ export class Token {
     return this.#pool.whenReady();
   }
 
-  stats(): { readonly depth: Readonly<Record<string, number>>; readonly objects: number; readonly lostThreads: number } {
-    return { depth: this.#dispatcher.depth(), objects: this.#handles.size, lostThreads: this.#pool.lostThreads };
+  stats(): TokenStats {
+    const { readyThreads, lostThreads } = this.#pool;
+    return { depth: this.#dispatcher.depth(), objects: this.#handles.size, readyThreads, lostThreads };
   }
 
-  /** CKA_IDs of all objects of this installation that the last listing showed. */
+  /** CKA_IDs of all objects that the last listing showed, ours and others. */
   objectIds(): readonly string[] {
     return this.#handles.objectIds();
   }
@@ -205,7 +216,7 @@ export class Token {
   async destroy(objectIds: readonly string[]): Promise<void> {
     this.#assertReady();
     for (const objectId of objectIds) for (const part of PARTS) this.#handles.forget({ objectId, part });
-    await this.#result({ op: 'destroy', objectIds, labelPrefix: this.#options.labelPrefixes.keys }, 'create');
+    await this.#result({ op: 'destroy', objectIds, labelPrefix: this.#options.destroyable }, 'create');
   }
 
   /** Whether the object behind the handle has shown this epoch that it is the one its proof was made with. */
@@ -276,8 +287,7 @@ export class Token {
   }
 
   async #refresh(): Promise<void> {
-    const labelPrefixes = Object.values(this.#options.labelPrefixes);
-    const listed = await this.#result({ op: 'list', known: this.#handles.known, labelPrefixes }, 'slow');
+    const listed = await this.#result({ op: 'list', known: this.#handles.known }, 'slow');
     this.#handles.update(listed.added, listed.present);
   }
 

@@ -100,16 +100,19 @@ function randoms(count) {
   return Array.from({ length: count }, () => codeOf(() => module.C_GenerateRandom(session, Buffer.alloc(8))));
 }
 
-/** Calls C_GenerateRandom until it fails. @returns when the last good call began, in nanoseconds of the machine */
+/** Calls C_GenerateRandom until it fails. @returns when the last good call began, in nanoseconds of the machine; 0 for none */
 function untilFailure() {
-  for (let good; ;) {
+  for (let good = 0n; ;) {
     const began = process.hrtime.bigint();
     if (codeOf(() => module.C_GenerateRandom(session, Buffer.alloc(8))) !== 0) return good;
     good = began;
   }
 }
 
-/** Mixed calls whose results depend on nothing but the token. @returns a hash over all results and error codes */
+/**
+ * Mixed calls whose results depend on nothing but the token. @returns a hash over all results, and how often each kind of call
+ * answered what
+ */
 function mixed(count, keys) {
   const { aes, other, publicKey, privateKey } = keys;
   const calls = [
@@ -136,9 +139,10 @@ function mixed(count, keys) {
   const hash = createHash('sha256');
   const codes = {};
   for (let i = 0; i < count; i++) {
-    const outcome = outcomeOf(() => calls[(i * 7 + (i >> 5)) % calls.length](`text ${i}`));
+    const kind = (i * 7 + (i >> 5)) % calls.length;
+    const outcome = outcomeOf(() => calls[kind](`text ${i}`));
     const code = outcome.code ?? 0;
-    codes[code] = (codes[code] ?? 0) + 1;
+    codes[`${kind}: ${code}`] = (codes[`${kind}: ${code}`] ?? 0) + 1;
     hash.update(JSON.stringify([i, code, outcome.value ?? null]));
     // A failed operation leaves the session busy; a new one is what an application takes.
     if (code !== 0) reopen();

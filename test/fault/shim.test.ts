@@ -86,11 +86,13 @@ describe('without rules', () => {
     };
     const bare = start(SOFTHSM);
     await bare.run('start', PIN);
-    const [without, with_] = await Promise.all([outcome(bare), outcome(await ready())]);
-    expect(with_).toEqual(without);
-    // 19 kinds of call, some of which fail in a way of their own.
-    expect(Object.keys(without.codes).length).toBeGreaterThan(5);
-    expect(without.codes[0]).toBeGreaterThan(2500);
+    // One after the other: two processes on one token make SoftHSM answer CKR_GENERAL_ERROR now and then.
+    const without = await outcome(bare);
+    expect(await outcome(await ready())).toEqual(without);
+    // 19 kinds of call, of which 7 fail, each with a code of its own, and always with the same one.
+    const codes = Object.keys(without.codes).map((key) => Number(key.split(': ')[1]));
+    expect(codes).toHaveLength(19);
+    expect(codes.filter((code) => code !== 0)).toHaveLength(7);
     expect(count('C_Sign')).toEqual({ calls: expect.any(Number), faults: 0 });
     expect([...shim.counts().values()].reduce((sum, { calls }) => sum + calls, 0)).toBeGreaterThan(5000);
     expect([...shim.counts().values()].every(({ faults }) => faults === 0)).toBe(true);

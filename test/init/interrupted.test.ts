@@ -1,0 +1,136 @@
+/** `kms init` killed at any point, and started again: one sound installation, nothing left over, nothing twice. */
+
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import ck from 'pkcs11js';
+import { runKms, spawnKms } from '../support/files.ts';
+import { readStore } from '../support/store-rows.ts';
+import { TokenViewer } from '../support/token-viewer.ts';
+
+const INTERNAL = ['access-ca', 'audit', 'canary', 'import', 'integrity', 'server-ca', 'token-issuer'];
+const PAIRS = ['access-ca', 'audit', 'import', 'server-ca', 'token-issuer'];
+
+let home: string;
+
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+});
+
+afterEach(() => {
+  rmSync(home, { recursive: true, force: true });
+});
+
+function ended(child: ChildProcess): Promise<string | number | null> {
+  return new Promise((done) => child.once('close', (code, signal) => { done(signal ?? code); }));
+}
+
+/** @param moment looks whether it is time, at every turn @returns what it had said */
+async function killedWhen(moment: (said: string) => boolean): Promise<string> {
+  const child = spawnKms({ KMS_HOME: home }, 'init', '--dev');
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+  const end = ended(child);
+  while (child.exitCode === null && child.signalCode === null && !moment(said)) await new Promise((turn) => { setImmediate(turn); });
+  child.kill('SIGKILL');
+  expect(await end).toBe('SIGKILL');
+  return said;
+}
+
+async function freePort(): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((done) => { server.listen(0, '127.0.0.1', done); });
+  const { port } = server.address() as { port: number };
+  await new Promise((done) => { server.close(done); });
+  return String(port);
+}
+
+/** One token, every internal key once and as the store has it, and a server that gets ready. */
+async function isWhole(): Promise<void> {
+  const { installation, internal } = readStore(home);
+  expect([...internal.keys()].sort()).toEqual(INTERNAL);
+  const wanted = [...internal].flatMap(([name, id]) =>
+    (PAIRS.includes(name) ? ['private', 'public'] : ['mac']).map((part) => `kms-internal:${installation}:${name}:${part} ${id}`));
+  TokenViewer.look(home, (viewer) => {
+    expect(viewer.tokens().length).toBe(1);
+    const found = viewer.login(home).objects().map(({ label, id }) => `${label} ${id}`);
+    expect(found.sort()).toEqual(wanted.sort());
+  });
+  const ports = { KMS_PORT: await freePort(), KMS_PUBLIC_PORT: await freePort(), KMS_METRICS_PORT: await freePort() };
+  const server = spawnKms({ KMS_HOME: home, ...ports }, 'serve');
+  const end = ended(server);
+  let said = '';
+  server.stdout?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+  while (server.exitCode === null && !/^ready /m.test(said)) await new Promise((turn) => { setTimeout(turn, 20); });
+  expect(said).toMatch(/^ready /m);
+  server.kill('SIGTERM');
+  expect(await end).toBe(0);
+}
+
+async function initAgain(): Promise<void> {
+  const again = await runKms({ KMS_HOME: home }, 'init', '--dev');
+  expect([again.code, again.stderr]).toEqual([0, again.stderr]);
+  await isWhole();
+}
+
+describe('killed', () => {
+  test.each([
+    'token kms-', 'internal key canary', 'internal key audit', 'internal key import', 'internal key access-ca',
+    'internal key token-issuer', 'certificates, vaults',
+  ])('when it says "%s"', async (line) => {
+    const said = await killedWhen((text) => text.includes(line));
+    expect(said).toContain(line);
+    await initAgain();
+  });
+
+  test.each([
+    ['user.pin', 'softhsm/user.pin'],
+    ['the settings', 'kms.yaml'],
+    ['the access CA', 'tls/access-ca.pem'],
+    ['the server certificate', 'tls/server.pem'],
+    ['the administrator key', 'clients/admin.key'],
+    ['the PKCS#12 file', 'clients/admin.p12'],
+  ])('when %s is there', async (_what, path) => {
+    await killedWhen(() => existsSync(join(home, path)));
+    await initAgain();
+  });
+
+  test.each([1, 2, 3, 4])('when the first file of the token is there (round %i)', async () => {
+    const tokens = join(home, 'softhsm', 'tokens');
+    await killedWhen(() => existsSync(tokens) && readdirSync(tokens).length > 0);
+    await initAgain();
+  });
+
+  test('between the making of the token and the setting of its PIN', async () => {
+    await killedWhen((text) => text.includes('token kms-'));
+    initialiseTokenWithoutPin();
+    await initAgain();
+  });
+});
+
+/** Exactly the call the killed process would have made next, in the state it left. */
+function initialiseTokenWithoutPin(): void {
+  const { tokenLabel } = JSON.parse(readFileSync(join(home, 'init.pending'), 'utf8')) as { tokenLabel: string };
+  const soPin = readFileSync(join(home, 'softhsm', 'so.pin'), 'utf8');
+  TokenViewer.look(home, ({ module }) => {
+    const [free, ...others] = module.C_GetSlotList(true);
+    // The kill came before the token was made, else this is not the moment meant.
+    expect(others).toEqual([]);
+    module.C_InitToken(free!, soPin, tokenLabel.padEnd(32));
+    expect(module.C_GetTokenInfo(free!).flags & ck.CKF_USER_PIN_INITIALIZED).toBe(0);
+  });
+}
+
+describe('two at once', () => {
+  test('one makes the installation, the other says that it is at work', async () => {
+    const both = await Promise.all([runKms({ KMS_HOME: home }, 'init', '--dev'), runKms({ KMS_HOME: home }, 'init', '--dev')]);
+    const codes = both.map(({ code }) => code).sort();
+    // The second may also come when the first is done.
+    expect([[0, 0], [0, 1]]).toContainEqual(codes);
+    for (const { code, stderr } of both) if (code !== 0) expect(stderr).toContain('kms init is running already');
+    await isWhole();
+  });
+});
