@@ -31,10 +31,30 @@ const exitImports = ['node:process', 'process'].map((name) => ({
   message: 'Only src/cli ends the process; throw instead.',
 }));
 
+const nodeGlobals = [
+  'Buffer',
+  'URL',
+  'clearInterval',
+  'clearTimeout',
+  'console',
+  'module',
+  'performance',
+  'process',
+  'require',
+  'setImmediate',
+  'setInterval',
+  'setTimeout',
+  'structuredClone',
+];
+
 export default defineConfig(
-  globalIgnores(['dist/', 'var/', 'coverage/']),
+  globalIgnores(['build/', 'dist/', 'var/', 'coverage/']),
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
   js.configs.recommended,
+  {
+    files: ['**/*.mjs', '**/*.cjs'],
+    languageOptions: { globals: Object.fromEntries(nodeGlobals.map((name) => [name, 'readonly'])) },
+  },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.strictTypeChecked],

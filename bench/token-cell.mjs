@@ -1,7 +1,7 @@
 /** One cell of the token-layer benchmark, in a process of its own. Uses the built package and a token in `home`. */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { loadProfile, Token } from '../dist/pkcs11/token.js';

@@ -92,6 +92,7 @@ function unwrap(wrapping, wrapped) {
     { type: ck.CKA_KEY_TYPE, value: AES.keyType },
     { type: ck.CKA_TOKEN, value: false },
     { type: ck.CKA_ENCRYPT, value: true },
+    { type: ck.CKA_EXTRACTABLE, value: true },
   ]);
 }
 
@@ -110,8 +111,8 @@ function untilFailure() {
 }
 
 /**
- * Mixed calls whose results depend on nothing but the token. @returns a hash over all results, and how often each kind of call
- * answered what
+ * Mixed calls whose results depend on nothing but the token.
+ * @returns a hash over all results, and how often each kind of call answered what
  */
 function mixed(count, keys) {
   const { aes, other, publicKey, privateKey } = keys;

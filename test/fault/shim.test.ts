@@ -86,13 +86,13 @@ describe('without rules', () => {
     };
     const bare = start(SOFTHSM);
     await bare.run('start', PIN);
-    // One after the other: two processes on one token make SoftHSM answer CKR_GENERAL_ERROR now and then.
+    // One after the other: while a process logs in, SoftHSM's C_GetTokenInfo can fail in another (CKR_GENERAL_ERROR).
     const without = await outcome(bare);
     expect(await outcome(await ready())).toEqual(without);
-    // 19 kinds of call, of which 7 fail, each with a code of its own, and always with the same one.
+    // 19 kinds of call, of which 6 fail, and each always answers the same.
     const codes = Object.keys(without.codes).map((key) => Number(key.split(': ')[1]));
     expect(codes).toHaveLength(19);
-    expect(codes.filter((code) => code !== 0)).toHaveLength(7);
+    expect(codes.filter((code) => code !== 0)).toHaveLength(6);
     expect(count('C_Sign')).toEqual({ calls: expect.any(Number), faults: 0 });
     expect([...shim.counts().values()].reduce((sum, { calls }) => sum + calls, 0)).toBeGreaterThan(5000);
     expect([...shim.counts().values()].every(({ faults }) => faults === 0)).toBe(true);
@@ -175,7 +175,8 @@ describe('which calls', () => {
   });
 
   test('counted in each process by itself', async () => {
-    const [one, two] = await Promise.all([ready(), ready()]);
+    const one = await ready();
+    const two = await ready();
     await rules('C_GenerateRandom nth=2 rv=0x30');
     expect(await random(one, 3)).toEqual([0, 0x30, 0]);
     expect(await random(two, 3)).toEqual([0, 0x30, 0]);

@@ -42,7 +42,7 @@ function exchange(bytes: string | Buffer): Promise<string> {
 }
 
 function statuses(received: string): readonly number[] {
-  return [...received.matchAll(/^HTTP\/1\.1 (\d{3}) /gm)].map(([, status]) => Number(status));
+  return [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status));
 }
 
 function jsonOf(received: string): { error_id?: string } {
