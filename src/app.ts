@@ -85,7 +85,7 @@ export class App {
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
     this.#lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now });
     const operations = new KeyOperations(gate, engine, this.#invocations);
-    const pages = new PageTokens(this.#pageKey());
+    const pages = new PageTokens(() => this.#pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
     this.#listeners = this.#createListeners({
       gate,
@@ -129,6 +129,7 @@ export class App {
     const checks = {
       token: token.phase === 'ready' ? 'ok' : `${token.phase}: ${token.reason}`,
       selfTest: this.#engine.fitness,
+      store: this.#storeAnswers() ? 'ok' : 'does not answer',
       audit: this.#audit.healthy() ? 'ok' : 'not writable',
       process: this.#draining ? 'draining' : 'ok',
     };
@@ -189,6 +190,15 @@ export class App {
     return stopped;
   }
 
+  #storeAnswers(): boolean {
+    try {
+      this.#store.changeCounter();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   #connections(): number {
     return Object.values(this.#listeners).reduce((sum, { connections }) => sum + connections, 0);
   }
@@ -214,9 +224,7 @@ export class App {
     });
   }
 
-  /** Once the token is there. */
-  async #pageKey(): Promise<Uint8Array> {
-    await this.#token.whenReady();
+  #pageKey(): Promise<Uint8Array> {
     return deriveKey(this.#token, internalKey(this.#installation, 'integrity'), this.#installation.id, 'page', 1);
   }
 }

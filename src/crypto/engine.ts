@@ -106,6 +106,12 @@ export class CryptoEngine {
     return this.#fitness.state;
   }
 
+  /** Before work that leaves traces in the store. @throws KmsError `token-unavailable` */
+  assertAvailable(): void {
+    this.#token.assertReady();
+    this.#fitness.assertTrusted();
+  }
+
   /** The families of `wanted` that this token can serve. @throws KmsError `unsupported-by-token` for one that must be */
   servable(shape: KeyShape, wanted: readonly Family[]): readonly Family[] {
     return wanted.filter((family) => {

@@ -46,9 +46,14 @@ export class Fitness {
     this.#reason = `self-test failed: ${reason}`;
   }
 
+  /** @throws KmsError `token-unavailable` before the first self-test passed, and after one that failed */
+  assertTrusted(): void {
+    if (this.#verdict !== 'passed') throw untrusted();
+  }
+
   /** @throws KmsError `token-unavailable` while the token is not trusted, `unsupported-by-token` for what it cannot do */
   assert(capability: Capability): void {
-    if (this.#verdict !== 'passed') throw untrusted();
+    this.assertTrusted();
     if (this.#supported.has(capability)) return;
     throw new KmsError('unsupported-by-token', `${capability}: not supported by this HSM`);
   }
@@ -59,7 +64,8 @@ export class Fitness {
 
   /** Protecting anything needs a generator that does not repeat itself. @throws KmsError `token-unavailable` */
   assertGenerator(): void {
-    if (this.#verdict !== 'passed' || this.#generatorFaulty) throw untrusted();
+    this.assertTrusted();
+    if (this.#generatorFaulty) throw untrusted();
   }
 
   /**

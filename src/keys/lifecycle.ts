@@ -118,6 +118,7 @@ export class KeyLifecycle {
   async #generate(call: Call, spec: KeySpec): Promise<Key> {
     const { store, engine, bootId, now } = this.#options;
     const keyId = spec.id ?? randomUUID();
+    engine.assertAvailable();
     const families = engine.servable(spec, familiesFor(spec.kind, spec.usages, call.vault));
     const planned = planObjects(families);
     const intent = {
@@ -185,6 +186,8 @@ export class KeyLifecycle {
 
   async #bury(key: Key): Promise<readonly string[]> {
     const { store, engine, gate, bootId, now } = this.#options;
+    // Nothing is announced that could not be seen through now.
+    engine.assertAvailable();
     const objectIds = idsOf(key.versions.flatMap(({ objects }) => objects));
     const tombstone = { state: tombstoneState(key), destroyedMs: now() };
     const intent = { id: randomUUID(), objectIds, bootId, createdMs: now() };

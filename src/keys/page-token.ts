@@ -18,11 +18,12 @@ const MAC_BYTES = 12;
 const BYTES = 1 + 8 + MAC_BYTES;
 
 export class PageTokens {
-  readonly #key: Promise<Uint8Array>;
+  readonly #deriveKey: () => Promise<Uint8Array>;
+  #key: Uint8Array | undefined;
 
-  /** @param key K_page; becomes available when the token does */
-  constructor(key: Promise<Uint8Array>) {
-    this.#key = key;
+  /** @param deriveKey gives K_page once the token can be asked */
+  constructor(deriveKey: () => Promise<Uint8Array>) {
+    this.#deriveKey = deriveKey;
   }
 
   async encode(listing: Listing, ordinal: number): Promise<string> {
@@ -42,7 +43,8 @@ export class PageTokens {
   }
 
   async #mac({ vaultId, collection, filter }: Listing, position: Uint8Array): Promise<Buffer> {
-    const hmac = createHmac('sha256', await this.#key);
+    this.#key ??= await this.#deriveKey();
+    const hmac = createHmac('sha256', this.#key);
     hmac.update(JSON.stringify([vaultId, collection, filter])).update(position);
     return hmac.digest().subarray(0, MAC_BYTES);
   }

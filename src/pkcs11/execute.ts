@@ -4,7 +4,8 @@ import ck from 'pkcs11js';
 import { CryptokiError } from './cryptoki-error.ts';
 import { importObject, importPublicObject } from './import.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
-import { GCM_IV_BYTES, GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
+import { nextIv } from './iv-source.ts';
+import { GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
 import { classify } from './return-value.ts';
 import type { TokenSession } from './session.ts';
@@ -107,7 +108,7 @@ type JobOf<Op extends Job['op']> = Extract<Job, { op: Op }>;
 
 function encryptGcm(session: TokenSession, job: JobOf<'encryptGcm'>): Results['encryptGcm'] {
   const { cryptoki, handle, profile } = session;
-  const iv = cryptoki.generateRandom(handle, GCM_IV_BYTES);
+  const iv = nextIv(session);
   const mechanism = toCkMechanism({ name: 'aes-gcm', iv, aad: job.aad }, profile);
   const room = job.data.length + GCM_TAG_BYTES;
   const sealed = cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, room);

@@ -175,7 +175,7 @@ export class Token {
 
   /** Bytes of the token's generator. */
   async random(length: number): Promise<Uint8Array> {
-    this.#assertReady();
+    this.assertReady();
     return this.#result({ op: 'random', length }, 'fast');
   }
 
@@ -185,7 +185,7 @@ export class Token {
    * @param objectId CKA_ID, recorded by the caller before
    */
   async create(objectId: string, label: string, generation: Generation): Promise<PublicAttributes | null> {
-    this.#assertReady();
+    this.assertReady();
     const created: Results['create'] = await this.#result({ op: 'create', objectId, label, generation }, 'create');
     return this.#created(objectId, created);
   }
@@ -195,14 +195,14 @@ export class Token {
    * @param importKey the token's import pair
    */
   async importKey(importKey: KeyRef, objectId: string, label: string, wrapped: WrappedKey): Promise<void> {
-    this.#assertReady();
+    this.assertReady();
     const key = await this.#resolve(importKey);
     this.#created(objectId, await this.#result({ op: 'import', key, objectId, label, wrapped }, 'create'));
   }
 
   /** A public object without a private half. */
   async importPublic(objectId: string, label: string, purpose: Purpose, half: PublicHalf): Promise<void> {
-    this.#assertReady();
+    this.assertReady();
     this.#created(objectId, await this.#result({ op: 'importPublic', objectId, label, purpose, half }, 'create'));
   }
 
@@ -214,7 +214,7 @@ export class Token {
 
   /** Destroys all objects of ours with these ids and proves them gone. Repeating it is harmless. */
   async destroy(objectIds: readonly string[]): Promise<void> {
-    this.#assertReady();
+    this.assertReady();
     for (const objectId of objectIds) for (const part of PARTS) this.#handles.forget({ objectId, part });
     await this.#result({ op: 'destroy', objectIds, labelPrefix: this.#options.destroyable }, 'create');
   }
@@ -250,7 +250,7 @@ export class Token {
         wipe(copy);
       }
     };
-    this.#assertReady();
+    this.assertReady();
     const first = await attempt(await this.#resolve(ref));
     if (!('ok' in first) && first.call === HANDLES_MOVED) this.#pool.lose(HANDLES_MOVED);
     if ('ok' in first || classify(first.code, this.profile) !== 'handle') return this.#unpack(first.op, first);
@@ -259,8 +259,8 @@ export class Token {
     return this.#unpack(second.op, second);
   }
 
-  /** Before that, jobs would wait for a thread that may not come. */
-  #assertReady(): void {
+  /** Before that, jobs would wait for a thread that may not come. @throws KmsError `token-unavailable` */
+  assertReady(): void {
     if (this.state.phase !== 'ready') throw tokenUnavailable();
   }
 
