@@ -18,8 +18,12 @@ import { TokenSession } from './session.ts';
 
 const RETRY_MS = [250, 500, 1000, 2000];
 const CANARY_PERIOD_MS = 1000;
-/** Single calls may fail; a token is lost when none of these succeeds. */
-const CANARY_TRIES = 3;
+/**
+ * Single calls may fail; a token is lost when none of these succeeds. A moment lies between them: in SoftHSM the login
+ * of another process makes C_GetTokenInfo fail while it lasts.
+ */
+const CANARY_TRIES = 4;
+const CANARY_PAUSE_MS = 15;
 const setup = workerData as ThreadSetup;
 const port = parentPort;
 
@@ -81,8 +85,14 @@ function askCanary(started: Started): FromThread {
     } catch (error) {
       code = error instanceof CryptokiError ? error.code : 0;
     }
+    pause(CANARY_PAUSE_MS);
   }
   return { kind: 'canary', ok: false, code };
+}
+
+/** The thread has nothing else to do: its calls are synchronous anyway. */
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 function serve(started: Started): void {

@@ -28,8 +28,7 @@ beforeAll(async () => {
   admin = kms.client();
   id = await makeKey(admin, OCT);
   forge = mkdtempSync(join(tmpdir(), 'kms-forge-'));
-  const ca = stored<{ access_ca: string }>('select access_ca from installation').access_ca;
-  writeFileSync(join(forge, 'real-ca.pem'), ca);
+  writeFileSync(join(forge, 'real-ca.pem'), String(stored('select access_ca from installation')['access_ca']));
   const field = (file: string, what: string): string =>
     openssl('x509', '-in', file, '-noout', `-${what}`, '-nameopt', 'compat').trim().slice(what.length + 1);
   names = {
@@ -45,10 +44,11 @@ afterAll(async () => {
   rmSync(forge, { recursive: true, force: true });
 });
 
-function stored<T>(sql: string): T {
+/** The first row. */
+function stored(sql: string): Readonly<Record<string, string | number>> {
   const db = new Database(join(kms.home, 'kms.db'), { readonly: true });
   try {
-    return db.prepare(sql).get() as T;
+    return db.prepare(sql).get() as Record<string, string | number>;
   } finally {
     db.close();
   }
@@ -175,7 +175,7 @@ describe('403 for a vault that is not the certificate’s', () => {
   ] as const;
 
   test.each(calls)('%s %s: the same for one that exists and for one that does not', async (method, path, body) => {
-    const { id: foreign } = stored<{ id: string }>("select id from vault where name = 'dev-premium'");
+    const foreign = String(stored("select id from vault where name = 'dev-premium'")['id']);
     expect(foreign).not.toBe(kms.admin.okmsId);
     const [existing, random] = await Promise.all([foreign, randomUUID()].map((okmsId) =>
       admin.call(method, `https://localhost:${kms.port}/api/${okmsId}/v1${path.replace('{id}', id)}`, body)));
@@ -188,6 +188,6 @@ describe('403 for a vault that is not the certificate’s', () => {
 test('after all of it the key is there, alone, and the administrator is served', async () => {
   const { json } = await admin.get('/servicekey?state=all');
   expect((json.objects_list as { id: string }[]).map((key) => key.id)).toEqual([id]);
-  expect(stored<{ n: number }>('select count(*) as n from key').n).toBe(1);
+  expect(stored('select count(*) as n from key')).toEqual({ n: 1 });
   expect((await admin.post(`/servicekey/${id}/encrypt`, { plaintext: 'AAAA' })).status).toBe(200);
 });

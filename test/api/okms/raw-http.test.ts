@@ -37,7 +37,7 @@ function exchange(bytes: string | Buffer): Promise<string> {
     socket.on('data', (chunk: Buffer) => { received += chunk.toString('latin1'); });
     socket.once('close', () => { resolve(received); });
     // A reset after the answer is a way to close; before it there is nothing to look at.
-    socket.on('error', (error) => { if (received === '') reject(error); });
+    socket.on('error', (error: Error) => { if (received === '') reject(error); });
   });
 }
 

@@ -1,0 +1,238 @@
+/**
+ * One scenario in progress: an installation whose module is the fault shim, the load on it, the recorder behind the
+ * load, and what can be seen of the service from outside: readiness, processes, memory, calls to the module.
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseDocument } from 'yaml';
+import { FaultShim } from '../fault/shim.ts';
+import { auditRecords } from '../support/audit-records.ts';
+import { Installation } from '../support/installation.ts';
+import { eventually } from '../support/load.ts';
+import {
+  auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
+} from './invariants.ts';
+import { ChaosClient, Load } from './load.ts';
+import { type Entry, Recorder, succeeded } from './recorder.ts';
+import type { Asked } from './requests.ts';
+
+const MODULE = '/usr/lib/softhsm/libsofthsm2.so';
+const PROFILE = 'hsm-config/softhsm-2.6.1.yaml';
+const POLL_MS = 100;
+/** Clients that ask for the checks at the end. */
+const CHECKERS = 6;
+
+export interface FieldOptions {
+  /** Settings of the service beside those of the test. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** What the HSM profile says of handles; `fixed` unless the scenario moves them. */
+  readonly handles?: 'fixed' | 'may-move';
+  /** Further variables of the shim. */
+  readonly shim?: Readonly<Record<string, string>>;
+  readonly clients?: number;
+}
+
+export interface Readiness {
+  /** 0 when nobody answered. */
+  readonly status: number;
+  readonly checks: Readonly<Record<string, string>>;
+}
+
+/** Times are `performance.now()`. */
+export interface Window {
+  fromMs: number;
+  /** When the service was first seen not to be ready. */
+  noticedMs: number;
+  toMs: number;
+}
+
+export class Field {
+  readonly kms: Installation;
+  readonly shim: FaultShim;
+  readonly recorder = new Recorder();
+  readonly load: Load;
+  readonly fault: Window = { fromMs: Number.NaN, noticedMs: Number.NaN, toMs: Number.NaN };
+  /** From the end of the fault to the first `ready`. */
+  recoveredMs = Number.NaN;
+  readonly #directory: string;
+
+  private constructor(kms: Installation, shim: FaultShim, directory: string, clients: number) {
+    this.kms = kms;
+    this.shim = shim;
+    this.#directory = directory;
+    this.load = new Load(kms, this.recorder, clients);
+  }
+
+  static async make({ settings = {}, handles = 'fixed', shim: extra = {}, clients = 12 }: FieldOptions): Promise<Field> {
+    const directory = mkdtempSync(join(tmpdir(), 'kms-chaos-'));
+    const shim = new FaultShim(directory, MODULE);
+    const profile = shim.profile(PROFILE, extra);
+    const document = parseDocument(readFileSync(profile, 'utf8'));
+    document.set('handles', handles);
+    writeFileSync(profile, document.toString());
+    const kms = await Installation.make({ KMS_SERVER_PROCESSES: '2', KMS_HSM_PROFILE: profile, ...settings });
+    return new Field(kms, shim, directory, clients);
+  }
+
+  /** Ends the service whatever state it is in. */
+  async remove(): Promise<void> {
+    // Calls that hang would hold the processes for as long as the supervisor lets them.
+    this.shim.set(['release']);
+    await this.load.stop();
+    await this.kms.remove();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  get processes(): number {
+    return Number(this.kms.environment['KMS_SERVER_PROCESSES']);
+  }
+
+  get tokens(): string {
+    return join(this.kms.home, 'softhsm', 'tokens');
+  }
+
+  get pinFile(): string {
+    return join(this.kms.home, 'softhsm', 'user.pin');
+  }
+
+  /** Calls of a function of the module so far, by every process. */
+  calls(name: string): number {
+    return this.shim.counts().get(name)?.calls ?? 0;
+  }
+
+  /** Server processes started so far. */
+  started(): number {
+    return auditRecords(this.kms).filter(({ event }) => event === 'process.start').length;
+  }
+
+  /** What a newcomer is told; one connection for each question, as they stay with their process. */
+  async readiness(): Promise<Readiness> {
+    const client = this.kms.client(null);
+    try {
+      const asked = client.get(`https://localhost:${this.kms.publicPort}/readyz`);
+      const { status, json } = await Promise.race([asked, sleep(5000).then(() => ({ status: 0, json: undefined }))]);
+      return { status, checks: json?.checks ?? {} };
+    } catch {
+      return { status: 0, checks: {} };
+    } finally {
+      await client.close();
+    }
+  }
+
+  /** How many processes say that they are ready. */
+  async readyProcesses(): Promise<number> {
+    try {
+      const text = await (await fetch(`http://127.0.0.1:${this.kms.metricsPort}/metrics`)).text();
+      return Number(/^kms_ready(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1] ?? 0);
+    } catch {
+      return 0;
+    }
+  }
+
+  /** Resident bytes of the largest server process. */
+  memory(): number {
+    return Math.max(0, ...this.kms.serverProcesses().map((pid) => residentBytes(pid)));
+  }
+
+  /** Waits until no process is ready any more; readiness itself is the first to say so. */
+  async unready(): Promise<void> {
+    await eventually('not ready', async () => (await this.readiness()).status === 503);
+    this.fault.noticedMs = performance.now();
+    await eventually('no process is ready', async () => (await this.readyProcesses()) === 0);
+  }
+
+  /** @throws Error when the service says that it is ready within this time */
+  async staysDown(ms: number): Promise<void> {
+    const end = performance.now() + ms;
+    while (performance.now() < end) {
+      const { status, checks } = await this.readiness();
+      if (status === 200) throw new Error(`ready during the fault, ${JSON.stringify(checks)}`);
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** From the end of the fault until a newcomer is told `ready`. @throws Error after `withinMs` */
+  async recovered(withinMs: number): Promise<void> {
+    let last: Readiness = { status: 0, checks: {} };
+    while (performance.now() < this.fault.toMs + withinMs) {
+      last = await this.readiness();
+      this.recoveredMs = performance.now() - this.fault.toMs;
+      if (last.status === 200) return;
+      await sleep(POLL_MS);
+    }
+    throw new Error(`I-8: not ready ${withinMs / 1000} s after the end of the fault: ${JSON.stringify(last)}`);
+  }
+
+  /** Every process is ready, and the load gets its answers again. */
+  async settled(): Promise<void> {
+    await eventually('every process is ready', async () => (await this.readyProcesses()) === this.processes);
+    await this.answered(100);
+  }
+
+  /** Waits for so many more successes: work done, not time passed. */
+  async answered(more: number): Promise<void> {
+    const before = this.recorder.entries.length;
+    await eventually(`${more} successes`, () => this.recorder.entries.slice(before).filter(succeeded).length >= more);
+  }
+
+  /** Sent during the fault. */
+  during(): readonly Entry[] {
+    return this.recorder.between(this.fault.fromMs, this.fault.toMs);
+  }
+
+  /** Sent when the service had noticed, and the fault lasted. */
+  whileDown(): readonly Entry[] {
+    return this.recorder.between(this.fault.noticedMs, this.fault.toMs);
+  }
+
+  /** Every invariant but I-8, which `recovered` asserts. Ends the service. */
+  async violations(): Promise<readonly string[]> {
+    const { kms, recorder } = this;
+    await this.load.stop();
+    const state = monotonicState(recorder);
+    const living = await this.#asking(async (ask) => [
+      ...(await noAcknowledgedKeyLost(recorder, ask)),
+      ...(await nothingUndecryptable(recorder, ask)),
+    ]);
+    const exit = await kms.stop();
+    return [
+      ...honestErrors(recorder), ...rightKey(recorder), ...living, ...state,
+      ...(exit === 0 ? [] : [`the service ended with ${String(exit)}`]),
+      ...noOrphan(kms).violations, ...(await auditComplete(kms, recorder)), ...noLeak(kms, recorder),
+    ];
+  }
+
+  async #asking<T>(use: (ask: (asked: Asked) => Promise<Entry>) => Promise<T>): Promise<T> {
+    const clients = Array.from({ length: CHECKERS }, () => new ChaosClient(this.kms, this.recorder));
+    const idle = [...clients];
+    try {
+      return await use(async (asked) => {
+        const client = idle.pop() ?? new ChaosClient(this.kms, this.recorder);
+        try {
+          return await client.ask(asked);
+        } finally {
+          idle.push(client);
+        }
+      });
+    } finally {
+      for (const client of idle) client.close();
+    }
+  }
+}
+
+function residentBytes(pid: number): number {
+  try {
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+/** Tells every server process to test its token now. */
+export function selfTestNow({ kms }: Field): void {
+  process.kill(kms.pid, 'SIGHUP');
+}

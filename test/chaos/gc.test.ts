@@ -1,0 +1,33 @@
+/**
+ * Results stay right while garbage is collected all the time, in every process and thread, and the token takes its time:
+ * a buffer that the module still works on must not be collected or moved (pkcs11-lab §5.2).
+ */
+
+import { resolve } from 'node:path';
+import { expect, test } from '@jest/globals';
+import { Field } from './field.ts';
+import { short } from './run.ts';
+import { succeeded } from './recorder.ts';
+import { seconds } from './scenarios.ts';
+
+const COLLECT = `--expose-gc --require ${resolve('test/support/gc-often.cjs')}`;
+
+test('all results are right with forced collection and a slow token', async () => {
+  const field = await Field.make({ shim: { KMS_FAULT_LATENCY_US: '3000', KMS_FAULT_LATENCY_INIT: '1' } });
+  try {
+    await field.kms.start({ NODE_OPTIONS: COLLECT });
+    await field.load.prepare();
+    field.load.start();
+    field.fault.fromMs = performance.now();
+    await field.answered(100 * seconds());
+    await field.load.stop();
+    // Two processes with a token thread or more each, beside the supervisor.
+    const collecting = new Set(field.kms.output.match(/collecting in process \d+ thread \d+/g));
+    expect(collecting.size).toBeGreaterThanOrEqual(7);
+    const refused = field.recorder.entries.filter((entry) => !succeeded(entry) && ![400, 404].includes(entry.status));
+    expect(short(refused.map((entry) => field.recorder.describe(entry)))).toEqual([]);
+    expect(short(await field.violations())).toEqual([]);
+  } finally {
+    await field.remove();
+  }
+}, 120_000 + 4000 * seconds());
