@@ -245,7 +245,7 @@ export class Token {
       const copy = ownCopy(data);
       try {
         const made = job(key, copy);
-        return { ...(await this.#dispatcher.submit(made, cost)), op: made.op };
+        return { ...(await this.#dispatcher.submit(made, cost, ref.objectId)), op: made.op };
       } finally {
         wipe(copy);
       }

@@ -19,6 +19,8 @@ interface Names {
   readonly subject: string;
   readonly serial: string;
   readonly caSubject: string;
+  /** Subject key identifier of the CA, as openssl prints it. */
+  readonly caKeyId: string;
 }
 let names: Names;
 
@@ -35,6 +37,7 @@ beforeAll(async () => {
     subject: field(kms.admin.cert, 'subject'),
     serial: field(kms.admin.cert, 'serial'),
     caSubject: field(join(forge, 'real-ca.pem'), 'subject'),
+    caKeyId: keyId(join(forge, 'real-ca.pem')),
   };
 });
 
@@ -56,6 +59,10 @@ function stored(sql: string): Readonly<Record<string, string | number>> {
 
 function openssl(...args: readonly string[]): string {
   return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+function keyId(cert: string): string {
+  return openssl('x509', '-in', cert, '-noout', '-ext', 'subjectKeyIdentifier').split('\n')[1]?.trim() ?? '';
 }
 
 interface Pair {
@@ -94,12 +101,15 @@ function issue(name: string, issuer: Pair | 'self', chain: readonly string[] = [
   return { cert: [cert, ...chain].map((file) => readFileSync(file, 'utf8')).join(''), key: readFileSync(key, 'utf8') };
 }
 
+/** Everything a certificate says is copied from the real CA, its key identifier too; only the key is another. */
 function otherCa(): Pair {
   const [key, cert] = [newKey('other-ca'), join(forge, 'other-ca.pem')];
   const subject = `/${names.caSubject.trim().replaceAll(', ', '/').replaceAll(' = ', '=')}`.replace('//', '/');
-  openssl('req', '-new', '-x509', '-key', key, '-subj', subject, '-days', '30', '-out', cert, '-addext', 'keyUsage=critical,keyCertSign,cRLSign');
+  const copied = ['keyUsage=critical,keyCertSign,cRLSign', `subjectKeyIdentifier=${names.caKeyId.replaceAll(':', '')}`];
+  const options = ['-days', '30', '-out', cert, ...copied.flatMap((extension) => ['-addext', extension])];
+  openssl('req', '-new', '-x509', '-key', key, '-subj', subject, ...options);
   const made = openssl('x509', '-in', cert, '-noout', '-subject', '-nameopt', 'compat').trim().slice('subject='.length);
-  expect(made).toBe(names.caSubject);
+  expect([made, keyId(cert)]).toEqual([names.caSubject, names.caKeyId]);
   return { cert, key };
 }
 
@@ -121,33 +131,35 @@ async function expectShutOut(client: Client, word: string): Promise<void> {
   await client.close();
 }
 
+const NOT_OURS = 'not issued by the access CA';
+
 describe('401 for', () => {
   test('no certificate', async () => {
-    await expectShutOut(kms.client(null), 'certificate');
+    await expectShutOut(kms.client(null), 'a client certificate is required');
   });
 
   test('a certificate of another CA with the same names, serial number and extensions', async () => {
     const ca = otherCa();
-    await expectShutOut(kms.client(issue('forged', ca)), 'certificate');
+    await expectShutOut(kms.client(issue('forged', ca)), NOT_OURS);
   });
 
   test('the same, with its CA sent along', async () => {
     const ca = otherCa();
-    await expectShutOut(kms.client(issue('forged-chain', ca, [ca.cert])), 'certificate');
+    await expectShutOut(kms.client(issue('forged-chain', ca, [ca.cert])), NOT_OURS);
   });
 
   test('a self-signed certificate with the same names', async () => {
-    await expectShutOut(kms.client(issue('self', 'self')), 'certificate');
+    await expectShutOut(kms.client(issue('self', 'self')), NOT_OURS);
   });
 
   test('a certificate signed with the administrator’s own key', async () => {
     const { cert, key } = kms.admin;
-    await expectShutOut(kms.client(issue('grandchild', { cert, key }, [cert])), 'certificate');
+    await expectShutOut(kms.client(issue('grandchild', { cert, key }, [cert])), NOT_OURS);
   });
 
   test('the certificate of the server', async () => {
     const [cert, key] = ['server.pem', 'server.key'].map((name) => readFileSync(join(kms.home, 'tls', name), 'utf8'));
-    await expectShutOut(kms.client({ cert: cert!, key: key! }), 'certificate');
+    await expectShutOut(kms.client({ cert: cert!, key: key! }), NOT_OURS);
   });
 });
 

@@ -114,7 +114,7 @@ export class Field {
     const client = this.kms.client(null);
     try {
       const asked = client.get(`https://localhost:${this.kms.publicPort}/readyz`);
-      const { status, json } = await Promise.race([asked, sleep(5000).then(() => ({ status: 0, json: undefined }))]);
+      const { status, json } = await Promise.race([asked, sleep(5000, { status: 0, json: undefined }, { ref: false })]);
       return { status, checks: json?.checks ?? {} };
     } catch {
       return { status: 0, checks: {} };

@@ -6,7 +6,7 @@
 import { verify as verifySignature } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { auditRecords, unrecorded } from '../support/audit-records.ts';
+import { auditRecords, type SeenRecord, unrecorded } from '../support/audit-records.ts';
 import { runKms } from '../support/files.ts';
 import type { Installation } from '../support/installation.ts';
 import { readStore } from '../support/store-rows.ts';
@@ -108,14 +108,26 @@ export function noOrphan(kms: Installation): Orphans {
   const onToken = new Map(ours.map(({ id, class: kind, label }) => [`${id} ${kind}`, label]));
   const isAnnounced = (object: string): boolean => announced.has(object.split(' ')[0] ?? '');
   const orphans = [...onToken].filter(([object]) => !rows.has(object));
+  const story = storyOf(kms);
   const missing = [...rows].filter(([object]) => !onToken.has(object) && !isAnnounced(object));
   return {
     violations: [
       ...(onToken.size === ours.length ? [] : ['I-4: two objects of one class have the same id']),
-      ...orphans.filter(([object]) => !isAnnounced(object)).map(([object, label]) => `I-4: object without a row: ${object} ${label}`),
+      ...orphans.filter(([object]) => !isAnnounced(object)).map(([object, label]) => `I-4: object without a row: ${object} ${label} (${story(object)})`),
       ...missing.map(([object, key]) => `I-4: row without an object: ${object} of key ${key}`),
     ],
     announced: orphans.map(([object]) => object).filter(isAnnounced),
+  };
+}
+
+/** What the audit says of an object. */
+function storyOf(kms: Installation): (object: string) => string {
+  const records = auditRecords(kms) as readonly (SeenRecord & { readonly objectIds?: readonly string[] })[];
+  return (object) => {
+    const id = object.split(' ')[0] ?? '';
+    const about = records.filter(({ objectIds }) => objectIds?.includes(id));
+    const events = about.map(({ event, result, requestId }) => `${event} ${result} of request ${requestId ?? 'none'}`);
+    return events.length === 0 ? 'in no audit record' : events.join(', ');
   };
 }
 

@@ -39,7 +39,7 @@ function marked(): string {
 }
 
 const SHAPES: Readonly<Record<Kind, object>> = {
-  oct: { type: 'oct', size: 256 },
+  oct: { type: 'oct', size: 256, operations: ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] },
   EC: { type: 'EC', curve: 'P-256' },
   RSA: { type: 'RSA', size: 2048 },
 };

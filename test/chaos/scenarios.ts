@@ -114,12 +114,12 @@ function replaced(what: string, fill: (field: Field, right: string) => void): Sc
       renameSync(field.tokens, right);
       mkdirSync(field.tokens);
       fill(field, right);
-      const before = objectFiles(field.tokens);
       await field.unready();
+      const before = objectFiles(field.tokens);
       await field.staysDown(faultMs());
       renameSync(field.tokens, wrong);
       renameSync(right, field.tokens);
-      // Nothing was made in the wrong place.
+      // Nothing was made in the wrong place; what was, before anybody could notice, is no acknowledged key (I-1).
       expect(objectFiles(wrong)).toEqual(before);
       rmSync(wrong, { recursive: true });
     },
