@@ -1,6 +1,7 @@
 /** Runs one job on a token thread's session. Lengths and types were checked before; the token's answer is checked here. */
 
 import ck from 'pkcs11js';
+import type { CanaryWatch } from './canary.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { importObject, importPublicObject } from './import.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
@@ -33,10 +34,23 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
  * Runs a batch. Where handles may move, each key of it is then asked for its id: a result made with another key is
  * dropped before anybody sees it.
  */
-export function executeBatch(session: TokenSession, jobs: readonly AddressedJob[]): Reply[] {
-  const replies = jobs.map(({ job }) => execute(session, job));
+export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: readonly AddressedJob[]): Reply[] {
+  const replies = jobs.map(({ job }) => (CHANGES.has(job.op) ? change(session, canary, job) : execute(session, job)));
   if (session.profile.handles === 'fixed') return replies;
   return jobs.every((addressed) => stillThere(session, addressed)) ? replies : replies.map(() => MOVED);
+}
+
+/** Jobs that change what is on the token. */
+const CHANGES: ReadonlySet<Job['op']> = new Set(['create', 'import', 'importPublic', 'destroy']);
+
+/**
+ * On a token that is gone a search finds nothing and a destruction seems done; on another token a creation succeeds.
+ * So a change counts only when the canary answers after it.
+ */
+function change(session: TokenSession, canary: CanaryWatch, job: Job): Reply {
+  const reply = execute(session, job);
+  if (!('ok' in reply) || canary.answers()) return reply;
+  return { code: ck.CKR_TOKEN_NOT_PRESENT, call: `canary after ${job.op}` };
 }
 
 const MOVED: Reply = { code: ck.CKR_KEY_HANDLE_INVALID, call: HANDLES_MOVED };

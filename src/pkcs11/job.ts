@@ -191,7 +191,7 @@ export type FromThread =
   /** Not started; the first thread tries again by itself, except after a PIN error. */
   | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number }
   | { readonly kind: 'batch'; readonly id: number; readonly replies: readonly Reply[] }
-  | { readonly kind: 'canary'; readonly ok: boolean; readonly code: number }
+  | { readonly kind: 'canary'; readonly ok: boolean }
   | { readonly kind: 'stopped' };
 
 export type StartFailure = 'unavailable' | 'token-absent' | 'wrong-token' | 'pin' | 'pin-latched';

@@ -18,7 +18,7 @@ export interface ThreadEvents {
   mayLogin(): Promise<void>;
   ready(thread: ThreadHandle, serial: string): void;
   waiting(thread: ThreadHandle, message: FromThread & { kind: 'waiting' }): void;
-  canary(ok: boolean, code: number): void;
+  canary(ok: boolean): void;
   /** A call passed its deadline, or the thread died. */
   lost(thread: ThreadHandle, reason: string): void;
 }
@@ -100,7 +100,7 @@ export class ThreadHandle {
         this.#events.waiting(this, message);
         return;
       case 'canary':
-        this.#events.canary(message.ok, message.code);
+        this.#events.canary(message.ok);
         return;
       case 'batch':
         this.#finish(message.replies);

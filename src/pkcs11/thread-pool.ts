@@ -78,7 +78,7 @@ export class ThreadPool {
       mayLogin: () => this.#options.mayLogin(),
       ready: (thread, serial) => { void this.#threadReady(thread, serial); },
       waiting: (thread, { reason, code }) => { if (thread.first) this.#setState({ phase: 'starting', reason, code }); },
-      canary: (ok, code) => { if (!ok) this.lose(`canary did not answer, CKR 0x${code.toString(16)}`); },
+      canary: (ok) => { if (!ok) this.lose('the canary does not answer'); },
       lost: (thread, reason) => { this.#threadLost(thread, reason); },
     }));
   }

@@ -7,32 +7,23 @@
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { CanaryWatch } from './canary.ts';
 import { Cryptoki, type Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { executeBatch } from './execute.ts';
-import { CANARY_QUESTION, type FromThread, type ObjectHandle, type ThreadSetup, type ToThread } from './job.ts';
+import type { FromThread, ThreadSetup, ToThread } from './job.ts';
 import { findSlot, isLatched, login, provision, StartError } from './login.ts';
-import { toCkMechanism } from './mechanism.ts';
-import { findOne, fromObjectHandle } from './objects.ts';
 import { TokenSession } from './session.ts';
 
 const RETRY_MS = [250, 500, 1000, 2000];
 const CANARY_PERIOD_MS = 1000;
-/**
- * Single calls may fail; a token is lost when none of these succeeds. A moment lies between them: in SoftHSM the login
- * of another process makes C_GetTokenInfo fail while it lasts.
- */
-const CANARY_TRIES = 4;
-const CANARY_PAUSE_MS = 15;
 const setup = workerData as ThreadSetup;
 const port = parentPort;
 
 interface Started {
   readonly cryptoki: Cryptoki;
-  readonly slot: Handle;
   readonly session: TokenSession;
-  readonly canary: ObjectHandle | undefined;
-  readonly serial: string;
+  readonly canary: CanaryWatch;
 }
 
 function post(message: FromThread): void {
@@ -57,56 +48,22 @@ function findToken(cryptoki: Cryptoki): Found {
 function start(cryptoki: Cryptoki, { slot, anchor }: Found): Started {
   if (setup.first) login(cryptoki, anchor, slot, setup);
   const session = new TokenSession(cryptoki, setup.profile, slot);
-  const started = { cryptoki, slot, session, serial: session.tokenFacts().serial, canary: findCanary(session) };
-  if (!canaryAnswers(started)) throw new StartError('wrong-token');
-  return started;
-}
-
-function findCanary(session: TokenSession): ObjectHandle | undefined {
-  if (setup.canary === null) return undefined;
-  const handle = findOne(session, setup.canary.objectId, 'secret');
-  if (handle === undefined) throw new StartError('wrong-token');
-  return handle;
-}
-
-/** Token information and one HMAC: session calls alone succeed even when the token is gone (security H-6). */
-function canaryAnswers({ session, canary, serial }: Started): boolean {
-  if (setup.canary === null || canary === undefined) return true;
-  const mechanism = toCkMechanism({ name: 'hmac', hash: 'sha256' }, setup.profile);
-  const mac = session.cryptoki.sign(session.handle, mechanism, fromObjectHandle(canary), CANARY_QUESTION, 32);
-  return session.tokenFacts().serial === serial && mac.equals(setup.canary.mac);
-}
-
-function askCanary(started: Started): FromThread {
-  let code = 0;
-  for (let left = CANARY_TRIES; left > 0; left -= 1) {
-    try {
-      if (started.session.run(() => canaryAnswers(started), false)) return { kind: 'canary', ok: true, code: 0 };
-    } catch (error) {
-      code = error instanceof CryptokiError ? error.code : 0;
-    }
-    pause(CANARY_PAUSE_MS);
-  }
-  return { kind: 'canary', ok: false, code };
-}
-
-/** The thread has nothing else to do: its calls are synchronous anyway. */
-function pause(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+  return { cryptoki, session, canary: new CanaryWatch(session, setup.canary) };
 }
 
 function serve(started: Started): void {
-  const beat = setInterval(() => { post(askCanary(started)); }, CANARY_PERIOD_MS);
+  const { session, canary } = started;
+  const beat = setInterval(() => { post({ kind: 'canary', ok: canary.answers() }); }, CANARY_PERIOD_MS);
   listen((message) => {
     if (message.kind === 'stop') {
       clearInterval(beat);
       stop(started);
     } else if (message.kind === 'batch') {
-      post({ kind: 'batch', id: message.id, replies: executeBatch(started.session, message.jobs) });
+      post({ kind: 'batch', id: message.id, replies: executeBatch(session, canary, message.jobs) });
       for (const { job } of message.jobs) if ('data' in job) job.data.fill(0);
     }
   });
-  post({ kind: 'ready', serial: started.serial });
+  post({ kind: 'ready', serial: canary.serial });
 }
 
 function listen(receive: (message: ToThread) => void): void {

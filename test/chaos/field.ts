@@ -179,9 +179,10 @@ export class Field {
     await eventually(`${more} successes`, () => this.recorder.entries.slice(before).filter(succeeded).length >= more);
   }
 
-  /** Sent during the fault. */
+  /** Sent during the fault, which may still last. */
   during(): readonly Entry[] {
-    return this.recorder.between(this.fault.fromMs, this.fault.toMs);
+    const { fromMs, toMs } = this.fault;
+    return this.recorder.between(fromMs, Number.isNaN(toMs) ? performance.now() : toMs);
   }
 
   /** Sent when the service had noticed, and the fault lasted. */

