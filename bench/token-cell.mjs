@@ -35,6 +35,7 @@ async function open(threads) {
     lostThreadsMax: 0,
     destroyable: 'kms:bench:',
     mayLogin: () => Promise.resolve(),
+    exclusively: (run) => run(),
     onLost: (reason) => { console.error(`lost: ${reason}`); process.exit(1); },
     onState: () => undefined,
     setup: {

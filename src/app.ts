@@ -41,6 +41,10 @@ export interface AppEvents {
   readonly waiting: () => void;
   /** Resolves when this process may log in. */
   readonly mayLogin: () => Promise<void>;
+  /** The login is behind. */
+  readonly loggedIn: () => void;
+  /** Runs a change of the token while no other process of this host makes one. */
+  readonly exclusively: <T>(run: () => Promise<T>) => Promise<T>;
 }
 
 export type Port = 'api' | 'public';
@@ -249,10 +253,12 @@ function openToken(config: Config, installation: Installation, logger: Logger, e
       provision: null,
     },
     mayLogin: events.mayLogin,
+    exclusively: events.exclusively,
     onLost: events.lost,
     onState: (state) => {
       logger[state.phase === 'ready' ? 'info' : 'warn']({ token: state }, 'token');
       if (state.phase === 'starting') events.waiting();
+      else events.loggedIn();
     },
   });
 }

@@ -41,7 +41,8 @@ export class Listener {
   constructor(app: Koa, tls: TlsMaterial) {
     const handle = app.callback();
     this.#server = createServer(options(tls), (request, response) => { void handle(request, response); });
-    this.#server.maxHeadersCount = 100;
+    // No limit by number: the size is limited, and the application refuses too many instead of dropping some.
+    this.#server.maxHeadersCount = 0;
     this.#server.on('secureConnection', (socket) => { this.#secured(socket); });
     this.#server.on('tlsClientError', () => { this.#handshakes -= 1; });
     // The timers of headersTimeout and requestTimeout start with this event, which a server without a port never emits.

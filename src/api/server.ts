@@ -28,7 +28,7 @@ const OKMS_BASES = ['/v1', '/api/:okmsId/v1'];
 export function apiServer(options: ServerOptions): Koa {
   const app = baseServer(options);
   for (const base of OKMS_BASES) {
-    const router = new Router({ prefix: base });
+    const router = new Router({ prefix: base, sensitive: true });
     for (const route of options.okms) router.register(route.path, [route.method], [...pipeline(route, options)]);
     app.use(router.routes());
   }
@@ -50,6 +50,7 @@ function baseServer(options: ServerOptions): Koa {
   app.use(renderErrors(renderOkmsError, options.logger));
   app.use(securityHeaders(options.draining));
   app.use(health(options.readiness));
+  app.use(boundedHeaders);
   app.use(normalPath);
   return app;
 }
@@ -108,6 +109,16 @@ function securityHeaders(draining: () => boolean): Middleware {
     await next();
   };
 }
+
+const HEADERS_MAX = 100;
+
+/** Counted here: Node drops what is above its own count without a word, and with it what this server refuses. */
+const boundedHeaders: Middleware = async (ctx, next) => {
+  if (ctx.req.rawHeaders.length / 2 > HEADERS_MAX) {
+    throw new KmsError('malformed-request', `more than ${HEADERS_MAX} header lines`);
+  }
+  await next();
+};
 
 /** Encoded separators, dots and NUL have no place in a path of ours; doubled and trailing slashes are tolerated. */
 const normalPath: Middleware = async (ctx, next) => {

@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { tokenOptions, tokenSetup } from '../app.ts';
 import { openAuditLog } from '../audit/log.ts';
 import type { Issuer } from '../auth/issue-certificate.ts';
@@ -62,28 +63,26 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
   readonly token: Token;
   readonly ready: Promise<string>;
 } {
-  const { internal } = labelPrefixes(installation);
-  let token: Token | undefined;
+  const outcome = new EventEmitter();
   const ready = new Promise<string>((resolve, reject) => {
-    token = new Token({
-      ...tokenOptions(config),
-      destroyable: internal,
-      setup: {
-        ...tokenSetup(config),
-        tokenLabel,
-        tokenSerial: null,
-        canary: null,
-        provision: { soPinFile: paths.soPin(config.home) },
-      },
-      mayLogin: () => Promise.resolve(),
-      onLost: (reason) => { reject(new KmsError('token-unavailable', `the token was lost: ${reason}`)); },
-      onState: (state) => {
-        if (state.phase === 'ready') resolve(state.serial);
-        else reject(new KmsError('token-unavailable', `the token cannot be used: ${state.reason}`));
-      },
-    });
+    outcome.on('ready', resolve);
+    outcome.on('failed', (why: string) => { reject(new KmsError('token-unavailable', `the token cannot be used: ${why}`)); });
   });
-  if (token === undefined) throw new KmsError('internal', 'no token');
+  const token = new Token({
+    ...tokenOptions(config),
+    destroyable: labelPrefixes(installation).internal,
+    setup: {
+      ...tokenSetup(config),
+      tokenLabel,
+      tokenSerial: null,
+      canary: null,
+      provision: { soPinFile: paths.soPin(config.home) },
+    },
+    mayLogin: () => Promise.resolve(),
+    exclusively: (run) => run(),
+    onLost: (reason) => outcome.emit('failed', reason),
+    onState: (state) => (state.phase === 'ready' ? outcome.emit('ready', state.serial) : outcome.emit('failed', state.reason)),
+  });
   return { token, ready };
 }
 

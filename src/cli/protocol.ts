@@ -3,11 +3,14 @@
 import type { Port } from '../app.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
 
+/** What processes of a host do one at a time. */
+export type Turn = 'login' | 'change';
+
 export type ToProcess =
   /** A connection comes with it. */
   | { readonly kind: 'socket'; readonly port: Port }
   | { readonly kind: 'drain' }
-  | { readonly kind: 'may-login' }
+  | { readonly kind: 'turn'; readonly what: Turn }
   | { readonly kind: 'self-test' }
   | { readonly kind: 'metrics'; readonly id: number }
   /** Something the supervisor did, for the audit. */
@@ -17,8 +20,9 @@ export type ToSupervisor =
   /** Takes connections: answers health, and 503 for key operations. */
   | { readonly kind: 'listening' }
   | { readonly kind: 'ready' }
-  /** Wants to log in; answered with `may-login`. Over with the next `waiting` or `ready`. */
-  | { readonly kind: 'asks-login' }
+  /** Answered with `turn`, and ended with `turn-over`. */
+  | { readonly kind: 'asks-turn'; readonly what: Turn }
+  | { readonly kind: 'turn-over'; readonly what: Turn }
   /** Cannot get ready now; it goes on trying. */
   | { readonly kind: 'waiting' }
   /** Must be replaced, the replacement first. */

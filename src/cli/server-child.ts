@@ -4,15 +4,14 @@ import cluster, { type Worker } from 'node:cluster';
 import type { Socket } from 'node:net';
 import type { Port } from '../app.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
-import { DRAIN_DEADLINE_MS, type ToProcess, type ToSupervisor } from './protocol.ts';
+import { DRAIN_DEADLINE_MS, type ToProcess, type ToSupervisor, type Turn } from './protocol.ts';
 
 export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'ended';
 
 export interface ChildEvents {
   changed(child: ServerChild): void;
-  asksLogin(child: ServerChild): void;
-  /** Its login succeeded or failed. */
-  loginOver(child: ServerChild): void;
+  asksTurn(child: ServerChild, what: Turn): void;
+  turnOver(child: ServerChild, what: Turn): void;
   replace(child: ServerChild, reason: string): void;
   fatal(message: string): void;
   /** @param planned it was told to drain and said that it had */
@@ -56,8 +55,8 @@ export class ServerChild {
     this.#send({ kind: 'record', event, detail });
   }
 
-  mayLogin(): void {
-    this.#send({ kind: 'may-login' });
+  grant(what: Turn): void {
+    this.#send({ kind: 'turn', what });
   }
 
   selfTest(): void {
@@ -102,15 +101,16 @@ export class ServerChild {
       case 'ready':
         if (this.#phase === 'draining') return;
         this.#phase = message.kind;
-        if (message.kind === 'ready') this.#events.loginOver(this);
         this.#events.changed(this);
         return;
       case 'waiting':
-        this.#events.loginOver(this);
         this.#events.changed(this);
         return;
-      case 'asks-login':
-        this.#events.asksLogin(this);
+      case 'asks-turn':
+        this.#events.asksTurn(this, message.what);
+        return;
+      case 'turn-over':
+        this.#events.turnOver(this, message.what);
         return;
       case 'replace':
         this.#events.replace(this, message.reason);

@@ -8,14 +8,14 @@ import { App } from '../app.ts';
 import { loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { DRAIN_DEADLINE_MS, type ToProcess, type ToSupervisor } from './protocol.ts';
+import { TurnClient } from './turn-client.ts';
 
 function tell(message: ToSupervisor): void {
   // The channel closes when the supervisor dies; that is noticed by `disconnect`.
   if (process.connected) process.send?.(message);
 }
 
-/** Lets the token thread log in. */
-let granted: () => void = () => undefined;
+const turns = new TurnClient(tell);
 
 function kill(): void {
   process.kill(process.pid, 'SIGKILL');
@@ -25,11 +25,13 @@ async function start(): Promise<void> {
   const config = loadConfig(process.env);
   const app = await App.start(config, {
     lost: (reason) => { tell({ kind: 'replace', reason }); },
-    waiting: () => { tell({ kind: 'waiting' }); },
-    mayLogin: () => new Promise((resolve) => {
-      granted = resolve;
-      tell({ kind: 'asks-login' });
-    }),
+    waiting: () => {
+      turns.over('login');
+      tell({ kind: 'waiting' });
+    },
+    loggedIn: () => { turns.over('login'); },
+    mayLogin: () => turns.ask('login'),
+    exclusively: (run) => turns.change(run),
   });
   let ending: Promise<void> | undefined;
   const end = (): void => { ending ??= drain(app); };
@@ -55,8 +57,8 @@ function receive(app: App, message: ToProcess, socket: Socket | undefined, end: 
     case 'drain':
       end();
       return;
-    case 'may-login':
-      granted();
+    case 'turn':
+      turns.granted(message.what);
       return;
     case 'self-test':
       void app.selfTest();

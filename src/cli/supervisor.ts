@@ -9,11 +9,14 @@ import type { Port } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
-import { LoginTurns } from './login-turns.ts';
+import type { Turn } from './protocol.ts';
 import { ServerChild } from './server-child.ts';
 import { Sockets } from './sockets.ts';
+import { Turns } from './turns.ts';
 
 const BACKOFF_MS = [0, 250, 500, 1000, 2000, 5000];
+/** At most one login a second on a host. */
+const LOGIN_SPACING_MS = 1000;
 /** A process that lived this long shows that restarting works. */
 const STABLE_MS = 60_000;
 
@@ -31,7 +34,7 @@ export class Supervisor {
   readonly #sockets: Sockets;
   readonly #children: ServerChild[] = [];
   readonly #restarts = new Map<string, number>();
-  readonly #logins = new LoginTurns();
+  readonly #turns: Readonly<Record<Turn, Turns>> = { login: new Turns(LOGIN_SPACING_MS), change: new Turns(0) };
   /** What happened while no process was ready to record it. */
   #unrecorded: { readonly event: string; readonly detail: Readonly<Record<string, string | number>> }[] = [];
   #next = 0;
@@ -96,8 +99,8 @@ export class Supervisor {
   #spawn(): ServerChild {
     const child = new ServerChild({
       changed: (changed) => { this.#changed(changed); },
-      asksLogin: (asking) => { this.#logins.ask(asking); },
-      loginOver: (done) => { this.#logins.over(done); },
+      asksTurn: (asking, what) => { this.#turns[what].ask(asking, { grant: () => { asking.grant(what); } }); },
+      turnOver: (done, what) => { this.#turns[what].over(done); },
       replace: (sick, reason) => { this.#replace(sick, reason); },
       fatal: (message) => { this.#fatal(message); },
       ended: (ended, planned, how) => { this.#ended(ended, planned, how); },
@@ -129,7 +132,7 @@ export class Supervisor {
 
   #ended(child: ServerChild, planned: boolean, how: string): void {
     this.#children.splice(this.#children.indexOf(child), 1);
-    this.#logins.over(child);
+    for (const turns of Object.values(this.#turns)) turns.over(child);
     if (this.#stopping !== undefined) {
       if (this.#children.length === 0) this.#stopping();
       return;

@@ -72,9 +72,11 @@ export class KeyLifecycle {
     });
   }
 
-  rename(call: Call, keyId: string, label: string): Promise<Key> {
+  /** @param label null leaves the key as it is */
+  rename(call: Call, keyId: string, label: string | null): Promise<Key> {
     const { gate } = this.#options;
-    return gate.manage(call, 'key.update', 'key/update', keyId, (key) => this.#change(key, () => ({ label })));
+    const change = label === null ? null : { label };
+    return gate.manage(call, 'key.update', 'key/update', keyId, (key) => this.#change(key, () => change));
   }
 
   activate(call: Call, keyId: string): Promise<Key> {

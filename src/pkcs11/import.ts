@@ -6,12 +6,14 @@
 
 import ck from 'pkcs11js';
 import type { Handle } from './cryptoki.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import { curveParameters, derPoint } from './curve.ts';
 import type { CreatedObject, PublicHalf, WrappedKey } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { leavingNothing, publicLabel, readBack, toObjectHandle } from './objects.ts';
+import type { Profile } from './profile.ts';
 import type { TokenSession } from './session.ts';
-import { type Attribute, type Naming, privateTemplate, publicTemplate, type Purpose, secretTemplate, sessionSecret } from './template.ts';
+import { type Attribute, type Naming, PRIVATE_USES, privateTemplate, publicTemplate, type Purpose, secretTemplate, sessionSecret } from './template.ts';
 
 /** @param importKey handle of the RSA private key; nothing is left on the token when this fails */
 export function importObject(
@@ -63,7 +65,10 @@ export function unwrapInto(
     const template = templateOf(session, naming, wrapped, token);
     const kwp = toCkMechanism({ name: 'aes-kwp' }, profile);
     const key = cryptoki.unwrapKey(handle, kwp, kek, wrapped.blob, [...classOf(session, wrapped), ...template]);
-    if (token) readBack(session, key, template);
+    if (token) {
+      checkType(session, key, wrapped);
+      readBack(session, key, keptOf(template, wrapped, profile));
+    }
     return key;
   } finally {
     cryptoki.destroyObject(handle, kek);
@@ -83,6 +88,18 @@ function isSecret({ type }: WrappedKey): boolean {
 function templateOf(session: TokenSession, naming: Naming, wrapped: WrappedKey, token: boolean): readonly Attribute[] {
   const make = isSecret(wrapped) ? secretTemplate : privateTemplate;
   return make(naming, wrapped.purpose, session.profile, token);
+}
+
+/** Some modules go by what the blob holds, whatever type the template states (security P-7). */
+function checkType(session: TokenSession, key: Handle, { type }: WrappedKey): void {
+  const stored = session.cryptoki.attribute(session.handle, key, ck.CKA_KEY_TYPE);
+  if (stored.readBigUInt64LE() !== BigInt(KEY_TYPES[type])) throw new CryptokiError('type of the key', ck.CKR_WRAPPED_KEY_INVALID);
+}
+
+/** What of the template the module keeps to. */
+function keptOf(template: readonly Attribute[], wrapped: WrappedKey, profile: Profile): readonly Attribute[] {
+  const widened = !isSecret(wrapped) && profile.import.privateUsages === 'all';
+  return widened ? template.filter(({ type }) => !PRIVATE_USES.has(type)) : template;
 }
 
 /** Class and type come first; some modules want the public point beside an EC private key. */

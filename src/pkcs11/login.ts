@@ -11,6 +11,7 @@ import ck from 'pkcs11js';
 import type { Cryptoki, Handle, TokenFacts } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import type { StartFailure, ThreadSetup } from './job.ts';
+import type { Profile } from './profile.ts';
 
 /** The token cannot be used now; `reason` says whether trying again makes sense. */
 export class StartError extends Error {
@@ -101,19 +102,42 @@ function latched(file: string): string | undefined {
 }
 
 /**
- * Makes the token in a free slot, unless a token with the label is there, and sets its user PIN, unless it has one:
- * an interrupted run is gone on with. Touches no slot that holds another initialised token.
+ * Makes the token, unless a token with the label is there, and sets its user PIN, unless it has one: an interrupted
+ * run is gone on with. How, the profile says; touches no slot that holds another initialised token.
  */
 export function provision(cryptoki: Cryptoki, setup: ThreadSetup): void {
   if (setup.provision === null) return;
-  const soPin = readPin(setup.provision.soPinFile);
-  const slot = slotOf(cryptoki, ({ label }) => label === setup.tokenLabel) ?? makeToken(cryptoki, soPin, setup.tokenLabel);
+  PROVISIONERS[setup.profile.provision](cryptoki, setup, setup.provision);
+}
+
+type Provisioner = (cryptoki: Cryptoki, setup: ThreadSetup, files: { readonly soPinFile: string }) => void;
+
+const PROVISIONERS: Readonly<Record<Profile['provision'], Provisioner>> = {
+  'free-slot': (cryptoki, setup, { soPinFile }) => {
+    const soPin = readPin(soPinFile);
+    const slot = slotWithLabel(cryptoki, setup) ?? makeToken(cryptoki, soPin, setup.tokenLabel);
+    setUserPin(cryptoki, slot, soPin, setup);
+  },
+  // The module makes the token itself, under a fixed label, and its security officer has no PIN until the user has one.
+  'empty-so-pin': (cryptoki, setup) => {
+    const slot = slotWithLabel(cryptoki, setup);
+    if (slot !== undefined) setUserPin(cryptoki, slot, '', setup);
+  },
+  // Its vendor's ceremony made it.
+  none: () => undefined,
+};
+
+function setUserPin(cryptoki: Cryptoki, slot: Handle, soPin: string, setup: ThreadSetup): void {
   if ((cryptoki.tokenFacts(slot).flags & ck.CKF_USER_PIN_INITIALIZED) !== 0) return;
   const session = cryptoki.openSession(slot);
   cryptoki.login(session, 'so', soPin);
   cryptoki.initPin(session, readPin(setup.pinFile));
   cryptoki.logout(session);
   cryptoki.closeSession(session);
+}
+
+function slotWithLabel(cryptoki: Cryptoki, { tokenLabel }: ThreadSetup): Handle | undefined {
+  return slotOf(cryptoki, ({ label }) => label === tokenLabel);
 }
 
 function makeToken(cryptoki: Cryptoki, soPin: string, label: string): Handle {

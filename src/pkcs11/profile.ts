@@ -80,6 +80,11 @@ const schema = z.strictObject({
     oaepHash: z.enum(['sha1', 'sha256']),
     /** Attribute that must hold the raw public point when an EC key is unwrapped; null for none. */
     ecPointAttribute: number.nullable(),
+    /**
+     * Usage flags of a private key after unwrapping: as the template states them, or all that its type knows, whatever
+     * the template states. Then only the service keeps to the usages asked for: no token for customer keys.
+     */
+    privateUsages: z.enum(['template', 'all']),
   }),
   /** How an extractable-at-birth key becomes permanent (design §5). */
   birth: z.enum(['copy', 'unwrap', 'none']),
@@ -94,6 +99,8 @@ const schema = z.strictObject({
     busy: z.array(number),
     sessionLost: z.array(number),
     tokenLost: z.array(number),
+    /** Answers to data that the operation does not take, a ciphertext or wrapped key among them. */
+    badData: z.array(number),
   }),
   /** `attributes.hsmPlatform` of the Key Vault door. */
   hsmPlatform: z.string(),

@@ -108,6 +108,7 @@ export function classify(code: number, { codes }: Profile): CodeClass {
   if (codes.busy.includes(code)) return 'busy';
   if (codes.sessionLost.includes(code)) return 'session';
   if (codes.tokenLost.includes(code)) return 'token';
+  if (codes.badData.includes(code)) return 'data';
   return CLASSES.get(code) ?? 'ambiguous';
 }
 

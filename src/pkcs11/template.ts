@@ -75,6 +75,8 @@ function wrapUsages({ keyWrap }: Profile): Usages {
 
 const SECRET_FLAGS = [ck.CKA_ENCRYPT, ck.CKA_DECRYPT, ck.CKA_SIGN, ck.CKA_VERIFY, ck.CKA_WRAP, ck.CKA_UNWRAP];
 const PRIVATE_FLAGS = [ck.CKA_DECRYPT, ck.CKA_SIGN, ck.CKA_SIGN_RECOVER, ck.CKA_UNWRAP];
+/** Usage attributes of private keys. */
+export const PRIVATE_USES: ReadonlySet<number> = new Set([...PRIVATE_FLAGS, ck.CKA_DERIVE]);
 const PUBLIC_FLAGS = [ck.CKA_ENCRYPT, ck.CKA_VERIFY, ck.CKA_VERIFY_RECOVER, ck.CKA_WRAP];
 
 /** The public half's flag for each flag of the private half. */

@@ -65,6 +65,8 @@ export interface TokenOptions extends DispatcherOptions {
   readonly lostThreadsMax: number;
   /** Resolves when this process may log in: one at a time on a host. */
   readonly mayLogin: () => Promise<void>;
+  /** Runs a change of the token while nobody else on this host makes one; see `serialiseCreates` of the profile. */
+  readonly exclusively: <T>(run: () => Promise<T>) => Promise<T>;
   /** Told once when the token cannot be used by this process any more. */
   readonly onLost: (reason: string) => void;
   /** Told when the token can be used, and while it cannot be reached. */
@@ -86,6 +88,7 @@ export class Token {
   readonly #pool: ThreadPool;
   readonly #handles = new HandleCache();
   #listing: Promise<void> | undefined;
+  #changing = 0;
 
   /** Starts at once and returns; operations fail with `token-unavailable` until `whenReady` resolves. */
   constructor(options: TokenOptions) {
@@ -186,7 +189,7 @@ export class Token {
    */
   async create(objectId: string, label: string, generation: Generation): Promise<PublicAttributes | null> {
     this.assertReady();
-    const created: Results['create'] = await this.#result({ op: 'create', objectId, label, generation }, 'create');
+    const created = await this.#change({ op: 'create', objectId, label, generation });
     return this.#created(objectId, created);
   }
 
@@ -197,13 +200,13 @@ export class Token {
   async importKey(importKey: KeyRef, objectId: string, label: string, wrapped: WrappedKey): Promise<void> {
     this.assertReady();
     const key = await this.#resolve(importKey);
-    this.#created(objectId, await this.#result({ op: 'import', key, objectId, label, wrapped }, 'create'));
+    this.#created(objectId, await this.#change({ op: 'import', key, objectId, label, wrapped }));
   }
 
   /** A public object without a private half. */
   async importPublic(objectId: string, label: string, purpose: Purpose, half: PublicHalf): Promise<void> {
     this.assertReady();
-    this.#created(objectId, await this.#result({ op: 'importPublic', objectId, label, purpose, half }, 'create'));
+    this.#created(objectId, await this.#change({ op: 'importPublic', objectId, label, purpose, half }));
   }
 
   /** Runs operations on a test key that exists for this call only. */
@@ -216,7 +219,7 @@ export class Token {
   async destroy(objectIds: readonly string[]): Promise<void> {
     this.assertReady();
     for (const objectId of objectIds) for (const part of PARTS) this.#handles.forget({ objectId, part });
-    await this.#result({ op: 'destroy', objectIds, labelPrefix: this.#options.destroyable }, 'create');
+    await this.#change({ op: 'destroy', objectIds, labelPrefix: this.#options.destroyable });
   }
 
   /** Whether the object behind the handle has shown this epoch that it is the one its proof was made with. */
@@ -251,11 +254,15 @@ export class Token {
       }
     };
     this.assertReady();
+    const proven = this.isProven(ref);
     const first = await attempt(await this.#resolve(ref));
     if (!('ok' in first) && first.call === HANDLES_MOVED) this.#pool.lose(HANDLES_MOVED);
     if ('ok' in first || classify(first.code, this.profile) !== 'handle') return this.#unpack(first.op, first);
     this.#handles.forget(ref);
-    const second = await attempt(await this.#resolve(ref));
+    const found = await this.#resolve(ref);
+    // What the id leads to now has not proved itself, and this caller will not ask it to: the next one will.
+    if (proven && !this.isProven(ref)) throw missing();
+    const second = await attempt(found);
     return this.#unpack(second.op, second);
   }
 
@@ -289,6 +296,18 @@ export class Token {
   async #refresh(): Promise<void> {
     const listed = await this.#result({ op: 'list', known: this.#handles.known }, 'slow');
     this.#handles.update(listed.added, listed.present);
+  }
+
+  /** Objects come and go one at a time, also between processes, where the token wants it so. */
+  async #change<Op extends Job['op']>(job: Extract<Job, { op: Op }>): Promise<Results[Op]> {
+    if (this.#changing >= this.#options.queueMax) throw new KmsError('overloaded', 'the HSM queue is full', { retryAfter: 1 });
+    this.#changing += 1;
+    try {
+      const run = (): Promise<Results[Op]> => this.#result(job, 'create');
+      return await (this.profile.serialiseCreates ? this.#options.exclusively(run) : run());
+    } finally {
+      this.#changing -= 1;
+    }
   }
 
   async #result<Op extends Job['op']>(job: Extract<Job, { op: Op }>, cost: Cost): Promise<Results[Op]> {

@@ -5,6 +5,7 @@ import { CryptokiError } from './cryptoki-error.ts';
 import { createPublicHalf, unwrapInto } from './import.ts';
 import type { TrialResult, TrialStep, WrappedKey } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
+import { isUnsupported } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 import { destroyAfter, unwrapBytes, wrapBytes } from './wrap.ts';
 
@@ -17,16 +18,21 @@ export function trial(
   wrapped: WrappedKey,
   steps: readonly TrialStep[],
 ): readonly TrialResult[] {
-  const key = unwrapInto(session, importKey, NAMING, wrapped, false);
-  return destroyAfter(session, key, () => {
-    const { half } = wrapped;
-    if (half === null) return steps.map((step) => attempt(() => run(session, key, key, step)));
+  const { half } = wrapped;
+  const key = attempt(() => unwrapInto(session, importKey, NAMING, wrapped, false));
+  if ('code' in key) {
+    // A curve the token does not know; any other key that it does not take is no matter of one capability.
+    if (half?.type === 'ec' && isUnsupported(key.code)) return steps.map(() => key);
+    throw new CryptokiError(key.call, key.code);
+  }
+  return destroyAfter(session, key.ok, () => {
+    if (half === null) return steps.map((step) => attempt(() => run(session, key.ok, key.ok, step)));
     const publicKey = createPublicHalf(session, NAMING, wrapped.purpose, half, false);
-    return destroyAfter(session, publicKey, () => steps.map((step) => attempt(() => run(session, key, publicKey, step))));
+    return destroyAfter(session, publicKey, () => steps.map((step) => attempt(() => run(session, key.ok, publicKey, step))));
   });
 }
 
-function attempt(run: () => Uint8Array | boolean): TrialResult {
+function attempt<T>(run: () => T): { readonly ok: T } | { readonly code: number; readonly call: string } {
   try {
     return { ok: run() };
   } catch (error) {

@@ -47,6 +47,8 @@ export interface Window {
   fromMs: number;
   /** When the service was first seen not to be ready. */
   noticedMs: number;
+  /** When the last process was seen not to be ready. */
+  downMs: number;
   toMs: number;
 }
 
@@ -55,7 +57,7 @@ export class Field {
   readonly shim: FaultShim;
   readonly recorder = new Recorder();
   readonly load: Load;
-  readonly fault: Window = { fromMs: Number.NaN, noticedMs: Number.NaN, toMs: Number.NaN };
+  readonly fault: Window = { fromMs: Number.NaN, noticedMs: Number.NaN, downMs: Number.NaN, toMs: Number.NaN };
   /** From the end of the fault to the first `ready`. */
   recoveredMs = Number.NaN;
   readonly #directory: string;
@@ -143,6 +145,7 @@ export class Field {
     await eventually('not ready', async () => (await this.readiness()).status === 503);
     this.fault.noticedMs = performance.now();
     await eventually('no process is ready', async () => (await this.readyProcesses()) === 0);
+    this.fault.downMs = performance.now();
   }
 
   /** @throws Error when the service says that it is ready within this time */
@@ -179,15 +182,34 @@ export class Field {
     await eventually(`${more} successes`, () => this.recorder.entries.slice(before).filter(succeeded).length >= more);
   }
 
+  /** Clients that ask one thing over and over, beside the load. */
+  askingAllTheTime(clients: number, asked: () => Asked): { readonly stop: () => Promise<void> } {
+    let stopping = false;
+    const running = Array.from({ length: clients }, async () => {
+      const client = new ChaosClient(this.kms, this.recorder);
+      while (!stopping) {
+        await client.ask(asked());
+        await sleep(POLL_MS);
+      }
+      client.close();
+    });
+    return {
+      stop: async () => {
+        stopping = true;
+        await Promise.all(running);
+      },
+    };
+  }
+
   /** Sent during the fault, which may still last. */
   during(): readonly Entry[] {
     const { fromMs, toMs } = this.fault;
     return this.recorder.between(fromMs, Number.isNaN(toMs) ? performance.now() : toMs);
   }
 
-  /** Sent when the service had noticed, and the fault lasted. */
+  /** Sent when every process had noticed, and the fault lasted. */
   whileDown(): readonly Entry[] {
-    return this.recorder.between(this.fault.noticedMs, this.fault.toMs);
+    return this.recorder.between(this.fault.downMs, this.fault.toMs);
   }
 
   /** Every invariant but I-8, which `recovered` asserts. Ends the service. */

@@ -6,9 +6,8 @@
 import { resolve } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { Field } from './field.ts';
-import { short } from './run.ts';
 import { succeeded } from './recorder.ts';
-import { seconds } from './scenarios.ts';
+import { seconds, short } from './scenarios.ts';
 
 const COLLECT = `--expose-gc --require ${resolve('test/support/gc-often.cjs')}`;
 
@@ -19,7 +18,7 @@ test('all results are right with forced collection and a slow token', async () =
     await field.load.prepare();
     field.load.start();
     field.fault.fromMs = performance.now();
-    await field.answered(100 * seconds());
+    await field.answered(40 * seconds());
     await field.load.stop();
     // Two processes with a token thread or more each, beside the supervisor.
     const collecting = new Set(field.kms.output.match(/collecting in process \d+ thread \d+/g));
@@ -30,4 +29,4 @@ test('all results are right with forced collection and a slow token', async () =
   } finally {
     await field.remove();
   }
-}, 120_000 + 4000 * seconds());
+}, 180_000 + 4000 * seconds());

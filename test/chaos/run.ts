@@ -4,13 +4,12 @@ import process from 'node:process';
 import { expect, test } from '@jest/globals';
 import { Field } from './field.ts';
 import { succeeded } from './recorder.ts';
-import { type Scenario, seconds } from './scenarios.ts';
+import { type Scenario, seconds, short } from './scenarios.ts';
 
 /** Beside the fault: installation, start, recovery, and the checks, whose number grows with the time of the load. */
-const BESIDE_MS = 120_000;
+const BESIDE_MS = 180_000;
 /** Successes before anything goes wrong, so that there is something to lose. */
 const WARM = 150;
-const SHOWN = 15;
 
 export function runAll(scenarios: readonly Scenario[]): void {
   test.each(scenarios.map((scenario) => [scenario.name, scenario] as const))('%s', async (_name, scenario) => {
@@ -47,20 +46,16 @@ async function suffer(field: Field, scenario: Scenario): Promise<void> {
   field.recorder.tainting = false;
 }
 
-/** A broken invariant is often broken a thousand times. */
-export function short(violations: readonly string[]): readonly string[] {
-  const more = violations.length - SHOWN;
-  return more > 0 ? [...violations.slice(0, SHOWN), `… and ${more} more`] : violations;
-}
-
 function report({ recorder, fault, recoveredMs }: Field, { name }: Scenario): void {
   const { entries } = recorder;
-  const count = (holds: (status: number) => boolean): number => entries.filter(({ status }) => holds(status)).length;
+  const refused = entries.filter(({ status }) => status >= 500);
+  const reasons = [...new Set(refused.map(({ status, json }) => `${status} ${String(json?.error_id)}`))].map((reason) =>
+    `${reason} ${refused.filter(({ status, json }) => `${status} ${String(json?.error_id)}` === reason).length}`);
   const numbers = [
     `${entries.length} requests`,
     `${entries.filter(succeeded).length} served`,
-    `${count((status) => status === 503)} times 503`,
-    `${count((status) => status === 0)} without an answer`,
+    ...reasons,
+    `${entries.filter(({ status }) => status === 0).length} without an answer`,
     `noticed after ${seconds3(fault.noticedMs - fault.fromMs)}`,
     `fault of ${seconds3(fault.toMs - fault.fromMs)}`,
     `ready ${seconds3(recoveredMs)} after its end`,

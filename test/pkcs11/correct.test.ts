@@ -3,7 +3,7 @@
  * the time, which shows buffers that are used after they were given back (performance §1.1).
  */
 
-import { createPublicKey, verify } from 'node:crypto';
+import { createPublicKey, type JsonWebKey, verify } from 'node:crypto';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Installation } from '../support/installation.ts';

@@ -192,9 +192,11 @@ if (spy === undefined) console.warn('SKIPPED: a wrong PIN: pkcs11-spy is not ins
         return false;
       }
     });
-    await eventually('the PIN is the reason', async () => (await readyz(kms, stranger)).json.checks.token.includes('pin'));
+    await eventually('the PIN is the reason', async () =>
+      String((await readyz(kms, stranger)).json.checks.token).includes('pin'));
     await eventually('both processes are there', () => kms.serverProcesses().length === 2);
-    for (const end = performance.now() + 10_000; performance.now() < end; await pause(250)) {
+    for (const end = performance.now() + 10_000; performance.now() < end;) {
+      await pause(250);
       const { status, json } = await readyz(kms, stranger);
       expect(status).toBe(503);
       expect(json.checks.token).toMatch(/pin|starting/);

@@ -98,7 +98,7 @@ function rename({ lifecycle }: KeyServices): Route['read'] {
     const id = readUuid('keyId', request.params['keyId']);
     const { name, extractable } = readBodyAs(renameBody, request.body);
     if (extractable === true) throw invalidField('extractable', 'expected false: keys never leave the HSM');
-    return async (call) => ({ status: 200, body: toServiceKey(await lifecycle.rename(call, id, name)) });
+    return async (call) => ({ status: 200, body: toServiceKey(await lifecycle.rename(call, id, name ?? null)) });
   };
 }
 

@@ -63,7 +63,7 @@ export const createBody = z.looseObject({
   extractable: z.boolean().nullish(),
 });
 
-export const renameBody = z.looseObject({ name: keyName, extractable: z.boolean().nullish() });
+export const renameBody = z.looseObject({ name: keyName.nullish(), extractable: z.boolean().nullish() });
 
 export const deactivateBody = z.looseObject({ reason: revocationReason.nullish() });
 
