@@ -194,6 +194,8 @@ export class CryptoEngine {
   /** @returns raw signature: PKCS#1 v1.5 or PSS of modulus length, or r‖s of fixed width */
   async sign(object: KeyObject, shape: KeyShape, algorithm: SignatureAlgorithm, digest: Uint8Array): Promise<Uint8Array> {
     this.#fitness.assert(capabilityOfSignature(algorithm));
+    // ECDSA with a generator that repeats itself gives the key away.
+    this.#fitness.assertGenerator();
     await this.#prove(object);
     return this.#token.sign(
       refOf(object),

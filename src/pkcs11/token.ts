@@ -279,7 +279,10 @@ export class Token {
   async #resolve(ref: KeyRef): Promise<ObjectHandle> {
     const cached = this.#handles.handle(ref);
     if (cached !== undefined) return cached;
-    await this.#list();
+    // A listing under way may have begun before the object was made: only one that begins now can say it is not there.
+    const underWay = this.#listing;
+    await (underWay ?? this.#list());
+    if (underWay !== undefined && this.#handles.handle(ref) === undefined) await this.#list();
     const handle = this.#handles.handle(ref);
     if (handle !== undefined) return handle;
     if (this.#handles.isDuplicate(ref)) throw new KmsError('integrity', 'the HSM holds several objects with one id');

@@ -9,6 +9,7 @@ import { cipherSuite } from './token/cipher-suite.ts';
 import { concurrencySuite } from './token/concurrency-suite.ts';
 import { destructionSuite } from './token/destruction-suite.ts';
 import { generationSuite } from './token/generation-suite.ts';
+import { guardSuite } from './token/guard-suite.ts';
 import { importSuite } from './token/import-suite.ts';
 import { keyWrapSuite } from './token/key-wrap-suite.ts';
 import { lifeSuite } from './token/life-suite.ts';
@@ -67,6 +68,7 @@ export function tokenContract(name: string, setup: () => Promise<TestToken>, opt
     };
     lifeSuite(contract);
     generationSuite(contract);
+    guardSuite(contract);
     cipherSuite(contract);
     keyWrapSuite(contract);
     signatureSuite(contract);

@@ -57,7 +57,6 @@ test('members that cannot be changed are ignored', async () => {
 test.each([
   ['an empty name', { name: '' }],
   ['33 characters', { name: 'n'.repeat(33) }],
-  ['a null name', { name: null }],
   ['a name that is no text', { name: ['n'] }],
 ])('refuses %s', async (_what, body) => {
   const before = (await admin.get(path)).json;
@@ -69,6 +68,13 @@ test('extractable: false beside a name is accepted, true is refused', async () =
   expect((await admin.call('PATCH', path, { name: 'x', extractable: false })).status).toBe(200);
   expectRefusal(await admin.call('PATCH', path, { name: 'y', extractable: true }), 'invalid-field', 'extractable');
   expect((await admin.get(path)).json).toMatchObject({ name: 'x', attributes: { extractable: false } });
+});
+
+test('a null name is an absent one: nothing changes', async () => {
+  const before = (await admin.get(path)).json;
+  const patched = await admin.call('PATCH', path, { name: null });
+  expect(patched.status).toBe(200);
+  expect(patched.json).toEqual(before);
 });
 
 test('extractable: false alone is accepted: the name is optional since API 2.16.2', async () => {
