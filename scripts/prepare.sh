@@ -41,15 +41,20 @@ slow() {
   return "$status"
 }
 
+any_exists() {
+  for file do [ ! -e "$file" ] || return 0; done
+  return 1
+}
+
 missing_packages() {
   [ -e /usr/lib/softhsm/libsofthsm2.so ] && command -v softhsm2-util >/dev/null || echo softhsm2
   command -v g++ >/dev/null && command -v make >/dev/null || echo build-essential
   command -v python3 >/dev/null || echo python3
   command -v openssl >/dev/null || echo openssl
   [ "$mode" = test ] || return 0
-  set -- /usr/lib/pkcs11-spy.so /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so
-  for file do [ ! -e "$file" ] || { set -- found; break; }; done
-  [ "$1" = found ] || echo opensc-pkcs11
+  any_exists /usr/lib/pkcs11-spy.so /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so || echo opensc-pkcs11
+  # NSS softokn is the second token of the contract suite.
+  any_exists /usr/lib/libsoftokn3.so /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so || echo libnss3
   command -v curl >/dev/null || echo curl
 }
 
