@@ -12,7 +12,7 @@ SOURCES := $(shell find src 2>/dev/null)
 .PHONY: help run test bench lint build clean prepare prepare-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: dist/.built ## install what is missing, build, initialise $KMS_HOME (default ./var) once, serve
 	@node dist/cli/main.js init --dev
@@ -26,6 +26,9 @@ test: prepare-test dist/.built build/fault ## install what is missing, build, ch
 bench: dist/.built build/fault ## measure the token layer, as ratios inside one run
 	@mkdir -p var
 	@node bench/token-layer.mjs
+
+test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios, each with a minute of fault
+	@KMS_CHAOS_SECONDS=60 npm run --silent test -- --maxWorkers=1 test/chaos
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck

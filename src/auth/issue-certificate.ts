@@ -77,7 +77,7 @@ interface Request {
 async function issue(request: Request, signer: CertificateSigner): Promise<IssuedCertificate> {
   const serial = newSerial();
   const notBefore = new Date(request.validity.fromMs - BACKDATE_MS);
-  const notAfter = new Date(request.validity.fromMs + request.validity.days * DAY_MS);
+  const notAfter = new Date(notBefore.getTime() + request.validity.days * DAY_MS);
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: serial,

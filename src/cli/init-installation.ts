@@ -81,7 +81,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
     mayLogin: () => Promise.resolve(),
     exclusively: (run) => run(),
     onLost: (reason) => outcome.emit('failed', reason),
-    onState: (state) => (state.phase === 'ready' ? outcome.emit('ready', state.serial) : outcome.emit('failed', state.reason)),
+    onState: (state) => (state.phase === 'ready' ? outcome.emit('ready', state.serial) : outcome.emit('failed', 'detail' in state ? state.detail : state.reason)),
   });
   return { token, ready };
 }

@@ -8,7 +8,7 @@ export type Turn = 'login' | 'change';
 
 export type ToProcess =
   /** A connection comes with it. */
-  | { readonly kind: 'socket'; readonly port: Port }
+  | { readonly kind: 'socket'; readonly id: number; readonly port: Port }
   | { readonly kind: 'drain' }
   | { readonly kind: 'turn'; readonly what: Turn }
   | { readonly kind: 'self-test' }
@@ -27,6 +27,8 @@ export type ToSupervisor =
   | { readonly kind: 'waiting' }
   /** Must be replaced, the replacement first. */
   | { readonly kind: 'replace'; readonly reason: string }
+  /** The connection is here; until then the supervisor keeps it. */
+  | { readonly kind: 'took'; readonly id: number }
   | { readonly kind: 'drained' }
   /** Trying again cannot help: the service must end. */
   | { readonly kind: 'fatal'; readonly message: string }

@@ -1,6 +1,7 @@
 /** `kms serve`: start, signals, drain, close. */
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
@@ -10,7 +11,10 @@ import { createLogger } from '../telemetry/log.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
 
-const LOOPBACK = /^(?:127\.|::1$|localhost$)/;
+/** Addresses, not names: a name that begins with 127 may lead anywhere. */
+function isLoopback(address: string): boolean {
+  return address === '::1' || address === 'localhost' || (isIPv4(address) && address.startsWith('127.'));
+}
 
 /** @returns the exit code, when the service has ended */
 export async function serve(options: { readonly devExposed: boolean }): Promise<number> {
@@ -37,10 +41,12 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
 }
 
 async function installationKind(config: Config): Promise<'dev' | 'prod'> {
+  const none = new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
+  if (!existsSync(paths.store(config.home))) throw none;
   const store = await openSqliteStore(paths.store(config.home));
   try {
     const installation = await store.installation();
-    if (installation === undefined) throw new KmsError('internal', `no installation in ${config.home}: run kms init`);
+    if (installation === undefined) throw none;
     return installation.kind;
   } finally {
     await store.close();
@@ -49,7 +55,7 @@ async function installationKind(config: Config): Promise<'dev' | 'prod'> {
 
 /** A development installation hands out keys more easily than anybody beyond this machine should see. */
 function assertNotExposed({ server }: Config, kind: 'dev' | 'prod', devExposed: boolean): void {
-  const exposed = server.addresses.find((address) => !LOOPBACK.test(address));
+  const exposed = server.addresses.find((address) => !isLoopback(address));
   if (kind === 'prod' || devExposed || exposed === undefined) return;
   throw new KmsError('forbidden', `kind=dev listens on loopback only, not on ${exposed}: say --dev-exposed to insist`);
 }

@@ -14,6 +14,8 @@ export interface ChildEvents {
   turnOver(child: ServerChild, what: Turn): void;
   replace(child: ServerChild, reason: string): void;
   fatal(message: string): void;
+  /** A connection that the process did not take. */
+  returned(port: Port, socket: Socket): void;
   /** @param planned it was told to drain and said that it had */
   ended(child: ServerChild, planned: boolean, how: string): void;
 }
@@ -29,6 +31,8 @@ export class ServerChild {
   #phase: ChildPhase = 'starting';
   #drained = false;
   #metricsId = 0;
+  #handovers = 0;
+  readonly #given = new Map<number, { readonly port: Port; readonly socket: Socket }>();
   readonly #metrics = new Map<number, (snapshot: MetricsSnapshot) => void>();
 
   constructor(events: ChildEvents) {
@@ -47,8 +51,13 @@ export class ServerChild {
     return this.#worker.process.pid ?? 0;
   }
 
+  /** The connection stays open here until the process says that it has it: a dying process must not take it along. */
   give(port: Port, socket: Socket): void {
-    this.#send({ kind: 'socket', port }, socket);
+    const id = this.#handovers++;
+    this.#given.set(id, { port, socket });
+    this.#worker.process.send({ kind: 'socket', id, port }, socket, { keepOpen: true }, (error) => {
+      if (error !== null) this.#takeBack(id);
+    });
   }
 
   record(event: string, detail: Readonly<Record<string, string | number>>): void {
@@ -86,13 +95,15 @@ export class ServerChild {
     });
   }
 
-  #send(message: ToProcess, socket?: Socket): void {
+  #send(message: ToProcess): void {
     // A process that just died is noticed by its exit.
-    if (!this.#worker.isConnected()) {
-      socket?.destroy();
-      return;
-    }
-    this.#worker.process.send(message, socket, {}, (error) => { if (error !== null) socket?.destroy(); });
+    if (this.#worker.isConnected()) this.#worker.process.send(message, undefined, {}, () => undefined);
+  }
+
+  #takeBack(id: number): void {
+    const given = this.#given.get(id);
+    this.#given.delete(id);
+    if (given !== undefined) this.#events.returned(given.port, given.socket);
   }
 
   #receive(message: ToSupervisor): void {
@@ -115,6 +126,11 @@ export class ServerChild {
       case 'replace':
         this.#events.replace(this, message.reason);
         return;
+      case 'took':
+        // Closes this process's end only.
+        this.#given.get(message.id)?.socket.destroy();
+        this.#given.delete(message.id);
+        return;
       case 'drained':
         this.#drained = true;
         return;
@@ -129,6 +145,7 @@ export class ServerChild {
 
   #exit(code: number, signal: string): void {
     this.#phase = 'ended';
+    for (const id of [...this.#given.keys()]) this.#takeBack(id);
     this.#events.ended(this, this.#drained, signal === '' ? `exit code ${code}` : `signal ${signal}`);
   }
 }

@@ -51,6 +51,7 @@ async function start(): Promise<void> {
 function receive(app: App, message: ToProcess, socket: Socket | undefined, end: () => void): void {
   switch (message.kind) {
     case 'socket':
+      tell({ kind: 'took', id: message.id });
       // Undefined when the client left while its connection was handed over.
       if (socket !== undefined) app.accept(message.port, socket);
       return;

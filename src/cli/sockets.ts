@@ -36,7 +36,7 @@ export class Sockets {
 
   /** Gives connections that wait to a process that has come. */
   retry(): void {
-    for (const { port, socket } of this.#waiting.splice(0)) this.#accept(port, socket);
+    for (const { port, socket } of this.#waiting.splice(0)) this.accept(port, socket);
   }
 
   close(): void {
@@ -45,7 +45,11 @@ export class Sockets {
   }
 
   #listenOn(port: Port, address: string, number: number): Promise<number> {
-    const server = createServer({ pauseOnConnect: true }, (socket) => { this.#accept(port, socket); });
+    const server = createServer({ pauseOnConnect: true }, (socket) => { 
+      // A client that leaves before it is handed over must not end the supervisor.
+      socket.on('error', () => { socket.destroy(); });
+      this.accept(port, socket);
+    });
     return new Promise((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         // A machine without IPv6 has no ::1.
@@ -60,10 +64,9 @@ export class Sockets {
     });
   }
 
-  #accept(port: Port, socket: Socket): void {
-    // A client that leaves before it is handed over must not end the supervisor.
-    socket.on('error', () => { socket.destroy(); });
-    if (this.#give(port, socket)) return;
+  /** Hands a connection to a process, or keeps it for a while. */
+  accept(port: Port, socket: Socket): void {
+    if (socket.destroyed || this.#give(port, socket)) return;
     if (this.#waiting.length >= WAITING_MAX) socket.destroy();
     else this.#waiting.push({ port, socket, since: performance.now() });
   }

@@ -103,6 +103,7 @@ export class Supervisor {
       turnOver: (done, what) => { this.#turns[what].over(done); },
       replace: (sick, reason) => { this.#replace(sick, reason); },
       fatal: (message) => { this.#fatal(message); },
+      returned: (port, socket) => { this.#sockets.accept(port, socket); },
       ended: (ended, planned, how) => { this.#ended(ended, planned, how); },
     });
     this.#children.push(child);

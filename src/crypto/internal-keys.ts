@@ -17,7 +17,7 @@ interface Recipe {
   readonly proof: ProofKind;
 }
 
-const SECRET: Recipe = { family: 'mac', generation: { type: 'secret', purpose: 'mac' }, proof: 'mac' };
+const SECRET: Recipe = { family: 'mac', generation: { type: 'secret', purpose: 'mac-sha256' }, proof: 'mac' };
 const SIGNING: Recipe = {
   family: 'private',
   generation: { type: 'ec', curve: 'P-256', purpose: 'ec-sign' },

@@ -50,10 +50,15 @@ export class Cryptoki {
 
   /**
    * @param path absolute path of the module
-   * @throws CryptokiError when it cannot be loaded
+   * @throws Error naming path and reason when it cannot be loaded
    */
   constructor(path: string) {
-    call('load', () => { this.#module.load(path); });
+    try {
+      this.#module.load(path);
+    } catch (error) {
+      const { message } = error as Error;
+      throw new Error(`cannot load ${path}: ${message.split('\n')[0] ?? ''}`, { cause: error });
+    }
   }
 
   /** With OS locking, see `initializeArguments`. Success when another thread of this process was first. */

@@ -189,7 +189,7 @@ export type FromThread =
   | { readonly kind: 'asks-login' }
   | { readonly kind: 'ready'; readonly serial: string }
   /** Not started; the first thread tries again by itself, except after a PIN error. */
-  | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number }
+  | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number; readonly detail: string }
   | { readonly kind: 'batch'; readonly id: number; readonly replies: readonly Reply[] }
   | { readonly kind: 'canary'; readonly ok: boolean }
   | { readonly kind: 'stopped' };

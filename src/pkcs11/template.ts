@@ -21,6 +21,8 @@ export type Purpose =
   | 'cbc'
   | 'kw'
   | 'mac'
+  /** HMAC-SHA-256 only: keys of the service itself. */
+  | 'mac-sha256'
   | 'rsa-sign'
   | 'rsa-decrypt'
   /** Both: Key Vault's default usages allow it, the `fips` profile does not (design §4). */
@@ -45,6 +47,8 @@ function usagesOf(purpose: Purpose, profile: Profile): Usages {
       const mechanisms = (['sha256', 'sha384', 'sha512'] as const).map(hmacMechanism);
       return { flags: [ck.CKA_SIGN, ck.CKA_VERIFY], mechanisms };
     }
+    case 'mac-sha256':
+      return { flags: [ck.CKA_SIGN, ck.CKA_VERIFY], mechanisms: [hmacMechanism('sha256')] };
     case 'rsa-sign':
       return { flags: [ck.CKA_SIGN], mechanisms: RSA_SIGNATURES };
     case 'rsa-decrypt':

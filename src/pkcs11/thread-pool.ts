@@ -9,7 +9,7 @@ import { tokenUnavailable } from './return-value.ts';
 import { type Lane, ThreadHandle } from './thread-handle.ts';
 
 export type TokenState =
-  | { readonly phase: 'starting'; readonly reason: StartFailure | 'starting'; readonly code: number }
+  | { readonly phase: 'starting'; readonly reason: StartFailure | 'starting'; readonly code: number; readonly detail: string }
   | { readonly phase: 'ready'; readonly serial: string }
   | { readonly phase: 'lost'; readonly reason: string };
 
@@ -35,7 +35,7 @@ export class ThreadPool {
   readonly #threads: ThreadHandle[] = [];
   readonly #ready: Promise<void>;
   #settle: { readonly resolve: () => void; readonly reject: (error: Error) => void };
-  #state: TokenState = { phase: 'starting', reason: 'starting', code: 0 };
+  #state: TokenState = { phase: 'starting', reason: 'starting', code: 0, detail: '' };
   #lostThreads = 0;
   #stopping = false;
 
@@ -77,7 +77,9 @@ export class ThreadPool {
     this.#threads.push(new ThreadHandle({ ...this.#options.setup, first }, lanes, {
       mayLogin: () => this.#options.mayLogin(),
       ready: (thread, serial) => { void this.#threadReady(thread, serial); },
-      waiting: (thread, { reason, code }) => { if (thread.first) this.#setState({ phase: 'starting', reason, code }); },
+      waiting: (thread, { reason, code, detail }) => {
+        if (thread.first) this.#setState({ phase: 'starting', reason, code, detail });
+      },
       canary: (ok) => { if (!ok) this.lose('the canary does not answer'); },
       lost: (thread, reason) => { this.#threadLost(thread, reason); },
     }));

@@ -90,7 +90,8 @@ let loaded: Cryptoki | undefined;
 function again(attempt: number, error: unknown): void {
   const reason = error instanceof StartError ? error.reason : 'unavailable';
   const code = error instanceof StartError || error instanceof CryptokiError ? error.code : 0;
-  post({ kind: 'waiting', reason, code });
+  const detail = error instanceof Error ? error.message : '';
+  post({ kind: 'waiting', reason, code, detail });
   if (setup.first) finalizeQuietly();
   setTimeout(() => { begin(attempt + 1); }, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
 }

@@ -177,9 +177,10 @@ export class Field {
   }
 
   /** Waits for so many more successes: work done, not time passed. */
-  async answered(more: number): Promise<void> {
+  async answered(more: number, withinMs = 60_000): Promise<void> {
     const before = this.recorder.entries.length;
-    await eventually(`${more} successes`, () => this.recorder.entries.slice(before).filter(succeeded).length >= more);
+    const holds = (): boolean => this.recorder.entries.slice(before).filter(succeeded).length >= more;
+    await eventually(`${more} successes`, holds, withinMs);
   }
 
   /** Clients that ask one thing over and over, beside the load. */

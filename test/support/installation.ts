@@ -105,7 +105,8 @@ export class Installation {
   /** SIGTERM. @returns the exit code, or the signal that ended it */
   async stop(): Promise<number | string | null> {
     const server = this.#server;
-    if (server === undefined || server.exitCode !== null) return server?.exitCode ?? null;
+    if (server === undefined) return null;
+    if (server.exitCode !== null || server.signalCode !== null) return server.exitCode ?? server.signalCode;
     const ended = new Promise<number | string | null>((done) => server.once('exit', (code, signal) => { done(code ?? signal); }));
     server.kill('SIGTERM');
     return ended;

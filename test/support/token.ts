@@ -115,7 +115,7 @@ export class TestToken {
         threads: THREADS,
         batchMax: 32,
         queueMax: 10_000,
-        callTimeoutMs: 30_000,
+        callTimeoutMs: 60_000,
         createTimeoutMs: 60_000,
         lostThreadsMax: 1,
         destroyable: labelPrefixes(INSTALLATION).keys,
