@@ -9,7 +9,7 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench lint build clean prepare prepare-test
+.PHONY: help run test test-chaos bench lint build clean prepare prepare-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -3,7 +3,7 @@
  * own; the asymmetric keys and results were made once with OpenSSL 3.0 and protect nothing.
  */
 
-import { constants, createPrivateKey, createPublicKey, verify } from 'node:crypto';
+import { constants, createCipheriv, createPrivateKey, createPublicKey, verify } from 'node:crypto';
 import type { Profile, Purpose, TrialStep } from '../pkcs11/token.ts';
 import { signedBytesOf } from './algorithms.ts';
 import { unpadOaepSha256 } from './oaep.ts';
@@ -11,6 +11,8 @@ import { unpadOaepSha256 } from './oaep.ts';
 /** What a token can or cannot do, in the units in which algorithms depend on it. */
 export type Capability =
   | 'AES-GCM'
+  /** That the token makes its own IV, where the profile says so; not served, only probed. */
+  | 'AES-GCM-IV'
   | 'AES-CBC'
   | 'AES-KW'
   | 'AES-KWP'
@@ -234,7 +236,7 @@ const CURVES: readonly CurveTest[] = [
 /** What the profile claims, each with at least one known answer. */
 export function knownAnswers(profile: Profile): readonly TrialGroup[] {
   const groups: TrialGroup[] = [hmacGroup(), cbcGroup(), rsaSigning(), rsaDecryption(profile)];
-  if (profile.gcm.iv === 'host') groups.push(gcmGroup());
+  if (profile.gcm.iv !== 'none') groups.push(profile.gcm.iv === 'host' ? gcmGroup() : ownIvGroup());
   if (profile.keyWrap.kw !== null) groups.push(kwGroup());
   if (profile.keyWrap.kwp !== null) groups.push(kwpGroup());
   groups.push(...CURVES.filter(({ curve }) => profile.curves.includes(curve)).map(curveGroup));
@@ -250,6 +252,19 @@ function gcmGroup(): TrialGroup {
       { capability: 'AES-GCM', step: { op: 'encrypt', mechanism, data: plaintext }, expected: exactly(sealed) },
       { capability: 'AES-GCM', step: { op: 'decrypt', mechanism, data: sealed }, expected: exactly(plaintext) },
     ],
+  };
+}
+
+/** A token that is said to make its own IVs and takes an all-zero one from us would repeat it for every message. */
+function ownIvGroup(): TrialGroup {
+  const { key, plaintext } = GCM;
+  const mechanism = { name: 'aes-gcm', iv: Buffer.alloc(12), aad: Buffer.alloc(0) } as const;
+  const cipher = createCipheriv('aes-256-gcm', key, Buffer.alloc(12));
+  const repeated = Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+  const expected: KnownAnswer['expected'] = (result) => typeof result !== 'boolean' && !repeated.equals(result);
+  return {
+    key: { type: 'aes', purpose: 'gcm', bytes: key },
+    answers: [{ capability: 'AES-GCM-IV', step: { op: 'encrypt', mechanism, data: plaintext }, expected }],
   };
 }
 

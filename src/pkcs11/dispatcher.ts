@@ -8,8 +8,7 @@
 
 import { KmsError } from '../errors.ts';
 import type { AddressedJob, Job, Reply } from './job.ts';
-import type { ThreadHandle } from './thread-handle.ts';
-import type { Lane } from './thread-handle.ts';
+import { type Lane, outcomeUnknown, type ThreadHandle } from './thread-handle.ts';
 
 export interface DispatcherOptions {
   /** At least 2. */
@@ -18,7 +17,7 @@ export interface DispatcherOptions {
   readonly batchMax: number;
   /** Jobs waiting, over all queues; beyond it `overloaded`. */
   readonly queueMax: number;
-  /** Milliseconds for one message of ordinary jobs. */
+  /** Milliseconds for an ordinary job, waiting included, and for one message of them. */
   readonly callTimeoutMs: number;
   /** Milliseconds for one object creation. */
   readonly createTimeoutMs: number;
@@ -29,7 +28,7 @@ export type Cost = 'fast' | 'slow' | 'heavy' | 'create';
 
 interface Waiting extends AddressedJob {
   readonly cost: Cost;
-  readonly since: number;
+  readonly timer: NodeJS.Timeout;
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: KmsError) => void;
 }
@@ -79,7 +78,7 @@ export class Dispatcher {
   /** Answers everything that waits, and every later job, with `error`. Jobs in a thread are left to finish. */
   refuse(error: KmsError): void {
     this.#closed = error;
-    for (const queue of Object.values(this.#queues)) for (const waiting of queue.splice(0)) waiting.reject(error);
+    for (const queue of Object.values(this.#queues)) for (const waiting of queue.splice(0)) fail(waiting, error);
   }
 
   /**
@@ -90,10 +89,26 @@ export class Dispatcher {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
     const { fast, slow, create } = this.#queues;
     if (fast.length + slow.length + create.length >= this.#options.queueMax) return Promise.reject(overloaded());
+    return this.#wait(job, cost, objectId);
+  }
+
+  /** A deadline of its own for each job, from here: queue and call together may not take longer. */
+  #wait(job: Job, cost: Cost, objectId: string | null): Promise<Reply> {
+    const { lane } = LANES[cost];
+    const limit = lane === 'create' ? this.#options.createTimeoutMs : this.#options.callTimeoutMs;
     return new Promise((resolve, reject) => {
-      this.#queues[LANES[cost].lane].push({ job, objectId, cost, since: performance.now(), resolve, reject });
+      const timer = setTimeout(() => { this.#expire(waiting, lane); }, limit);
+      const waiting = { job, objectId, cost, timer, resolve, reject };
+      this.#queues[lane].push(waiting);
       this.#schedule();
     });
+  }
+
+  /** Never run, so safe to repeat; or with a thread that will be lost soon. */
+  #expire(waiting: Waiting, lane: Lane): void {
+    const index = this.#queues[lane].indexOf(waiting);
+    if (index >= 0) this.#queues[lane].splice(index, 1);
+    waiting.reject(index >= 0 ? overloaded() : outcomeUnknown());
   }
 
   /** Jobs of one event-loop turn travel together: one message per job halves the rate. */
@@ -107,7 +122,6 @@ export class Dispatcher {
   }
 
   #pump(): void {
-    this.#dropStale();
     for (const thread of this.#threads) {
       if (!thread.idle) continue;
       const lane = thread.lanes.find((name) => this.#queues[name].length > 0);
@@ -124,7 +138,7 @@ export class Dispatcher {
         batch.forEach((waiting, index) => { settle(waiting, replies[index]); });
         this.#pump();
       },
-      (error: unknown) => { for (const waiting of batch) waiting.reject(error as KmsError); },
+      (error: unknown) => { for (const waiting of batch) fail(waiting, error as KmsError); },
     );
   }
 
@@ -135,18 +149,15 @@ export class Dispatcher {
     const cap = LANES[queue[0]?.cost ?? 'heavy'].batch;
     return queue.splice(0, Math.max(1, Math.min(share, cap, this.#options.batchMax)));
   }
+}
 
-  /** A caller that waited longer than a call may take has given up, or will. Never run, so safe to repeat. */
-  #dropStale(): void {
-    const oldest = performance.now() - this.#options.callTimeoutMs;
-    for (const lane of ['fast', 'slow'] as const) {
-      const queue = this.#queues[lane];
-      while (queue[0] !== undefined && queue[0].since < oldest) queue.shift()?.reject(overloaded());
-    }
-  }
+function fail(waiting: Waiting, error: KmsError): void {
+  clearTimeout(waiting.timer);
+  waiting.reject(error);
 }
 
 function settle(waiting: Waiting, reply: Reply | undefined): void {
+  clearTimeout(waiting.timer);
   if (reply === undefined) waiting.reject(new KmsError('internal', 'a token thread lost a reply'));
   else waiting.resolve(reply);
 }

@@ -7,7 +7,7 @@ import ck from 'pkcs11js';
 import type { Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { curveParameters } from './curve.ts';
-import type { CreatedObject, Generation, ListedObject, ObjectHandle, Part, PublicAttributes } from './job.ts';
+import { type CreatedObject, type Generation, HANDLES_MOVED, type ListedObject, type ObjectHandle, type Part, type PublicAttributes } from './job.ts';
 import type { TokenSession } from './session.ts';
 import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';
 
@@ -125,6 +125,10 @@ function pairParameters(generation: Generation & { type: 'rsa' | 'ec' }): {
 /** @throws CryptokiError CKR_ATTRIBUTE_VALUE_INVALID when the token stored something else than was asked for */
 export function readBack(session: TokenSession, handle: Handle, template: readonly Attribute[]): void {
   const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, handle, type);
+  const wanted = template.find(({ type }) => type === ck.CKA_ID)?.value;
+  if (session.profile.handles === 'may-move' && !read(ck.CKA_ID).equals(wanted as Buffer)) {
+    throw new CryptokiError(HANDLES_MOVED, ck.CKR_KEY_HANDLE_INVALID);
+  }
   const differs = firstDifference(template, read);
   if (differs !== undefined) {
     throw new CryptokiError(`read-back of attribute 0x${differs.toString(16)}`, ck.CKR_ATTRIBUTE_VALUE_INVALID);

@@ -23,6 +23,10 @@ export interface ThreadEvents {
   lost(thread: ThreadHandle, reason: string): void;
 }
 
+export function outcomeUnknown(): KmsError {
+  return new KmsError('outcome-unknown', 'the HSM did not answer in time', { retryAfter: 2 });
+}
+
 interface Running {
   readonly id: number;
   readonly timer: NodeJS.Timeout;
@@ -136,6 +140,6 @@ export class ThreadHandle {
     if (running !== undefined) clearTimeout(running.timer);
     this.#running = undefined;
     this.#events.lost(this, reason);
-    running?.reject(new KmsError('outcome-unknown', 'the HSM did not answer in time', { retryAfter: 2 }));
+    running?.reject(outcomeUnknown());
   }
 }

@@ -256,8 +256,8 @@ export class Token {
     this.assertReady();
     const proven = this.isProven(ref);
     const first = await attempt(await this.#resolve(ref));
-    if (!('ok' in first) && first.call === HANDLES_MOVED) this.#pool.lose(HANDLES_MOVED);
-    if ('ok' in first || classify(first.code, this.profile) !== 'handle') return this.#unpack(first.op, first);
+    const handleGone = !('ok' in first) && first.call !== HANDLES_MOVED && classify(first.code, this.profile) === 'handle';
+    if (!handleGone) return this.#unpack(first.op, first);
     this.#handles.forget(ref);
     const found = await this.#resolve(ref);
     // What the id leads to now has not proved itself, and this caller will not ask it to: the next one will.
@@ -319,6 +319,7 @@ export class Token {
 
   #unpack<Op extends Job['op']>(op: Op, reply: Reply): Results[Op] {
     if ('ok' in reply) return reply.ok as Results[Op];
+    if (reply.call === HANDLES_MOVED) this.#pool.lose(HANDLES_MOVED);
     throw toKmsError(op, reply.code, reply.call, this.profile, this.state.phase !== 'lost');
   }
 }

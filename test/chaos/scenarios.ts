@@ -70,8 +70,10 @@ async function again(field: Field, once: (round: number) => Promise<void>): Prom
   }
 }
 
-function rate(entries: readonly Entry[]): number {
-  return entries.filter(succeeded).length / entries.length;
+/** Of those that the key's own life does not explain: I-7 judges every 4xx. */
+function successRate(entries: readonly Entry[]): number {
+  const served = entries.filter(succeeded).length;
+  return served / (served + entries.filter(({ status }) => status >= 500 || status === 0).length);
 }
 
 function made(entries: readonly Entry[], acts: ReadonlySet<Act>): readonly Entry[] {
@@ -190,7 +192,7 @@ const deviceErrors: Scenario = {
   },
   recoveryMs: RECOVERY_MS,
   also: (field) => {
-    expect(rate(made(field.during(), IDEMPOTENT))).toBeGreaterThan(0.99);
+    expect(successRate(made(field.during(), IDEMPOTENT))).toBeGreaterThan(0.99);
   },
 };
 
@@ -223,7 +225,7 @@ const sessionsLost: Scenario = {
     const asked = made(field.during(), IDEMPOTENT);
     expect(asked.length).toBeGreaterThan(100);
     // Each can be repeated on a new session, so no client learns of it.
-    expect(described(field, asked.filter((entry) => !succeeded(entry) && entry.status !== 400 && entry.status !== 404))).toEqual([]);
+    expect(described(field, asked.filter(({ status }) => status >= 500 || status === 0))).toEqual([]);
   },
 };
 
