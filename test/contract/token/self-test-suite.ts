@@ -84,10 +84,17 @@ export function selfTestSuite({ at, optional }: Contract): void {
       expect((await failureOf(at().engine.random(32))).code).toBe('token-unavailable');
     });
 
-    test.each(['token-written-back', 'none'] as const)('an IV said to be "%s": AES-GCM is not served', async (iv) => {
+    test('an IV said to be made by the token, and taken from us, is not ok', async () => {
+      const { profile } = at();
+      const verdict = await at().reopen({ profile: { ...profile, gcm: { ...profile.gcm, iv: 'token-written-back' } } });
+      expect(verdict).toBe('self-test failed: AES-GCM-IV');
+      expect((await failureOf(at().engine.random(32))).code).toBe('token-unavailable');
+    });
+
+    test('without an IV at all, AES-GCM is not served', async () => {
       const { profile } = at();
       const gcm = objectOf(await at().import(oct(256), ['gcm'], randomBytes(32)), 'gcm');
-      await at().reopen({ profile: { ...profile, gcm: { ...profile.gcm, iv } } });
+      await at().reopen({ profile: { ...profile, gcm: { ...profile.gcm, iv: 'none' } } });
       expect(supported()).toEqual(claims(profile).filter((name) => name !== 'AES-GCM'));
       expect((await failureOf(at().engine.encryptGcm(gcm, NONE, NONE))).code).toBe('unsupported-by-token');
       await at().engine.destroy([gcm.objectId]);
