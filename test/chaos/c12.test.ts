@@ -1,4 +1,4 @@
-/** C-12: wrong results (security §4.3): found at start, on demand and at regular times; repeated IVs are refused. */
+/** C-12: wrong results (security §4.3), found by the self-test at start and on demand. */
 
 import { afterEach, expect, test } from '@jest/globals';
 import { eventually } from '../support/load.ts';

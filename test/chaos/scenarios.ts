@@ -477,7 +477,6 @@ export const SCENARIOS = {
   calls: [noFault, deviceErrors, tokenNotPresent, sessionsLost, loggedOut],
   states: [renumbered('another object', '* renumber=1'), renumbered('no object', '* renumber=invalid'), noMemory, wrongPin],
   time: [slow, oneHangs, allHang],
-  results: [
-    onDemand('C_Encrypt'), onDemand('C_Sign'), periodic('C_Encrypt'), periodic('C_Sign'), constantGenerator, repeatingGenerator,
-  ],
+  results: [onDemand('C_Encrypt'), onDemand('C_Sign')],
+  laterResults: [periodic('C_Encrypt'), periodic('C_Sign'), constantGenerator, repeatingGenerator],
 } as const satisfies Readonly<Record<string, readonly Scenario[]>>;
