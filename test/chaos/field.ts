@@ -14,7 +14,7 @@ import { auditRecords } from '../support/audit-records.ts';
 import { Installation } from '../support/installation.ts';
 import { eventually } from '../support/load.ts';
 import {
-  auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
+  type Ask, auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
 } from './invariants.ts';
 import { ChaosClient, Load } from './load.ts';
 import { type Entry, Recorder, succeeded } from './recorder.ts';
@@ -218,7 +218,7 @@ export class Field {
     const { kms, recorder } = this;
     await this.load.stop();
     const state = monotonicState(recorder);
-    const living = await this.#asking(async (ask) => [
+    const living = await this.asking(async (ask) => [
       ...(await noAcknowledgedKeyLost(recorder, ask)),
       ...(await nothingUndecryptable(recorder, ask)),
     ]);
@@ -230,7 +230,8 @@ export class Field {
     ];
   }
 
-  async #asking<T>(use: (ask: (asked: Asked) => Promise<Entry>) => Promise<T>): Promise<T> {
+  /** For checks: several clients, each with one request at a time. */
+  async asking<T>(use: (ask: Ask) => Promise<T>): Promise<T> {
     const clients = Array.from({ length: CHECKERS }, () => new ChaosClient(this.kms, this.recorder));
     const idle = [...clients];
     try {

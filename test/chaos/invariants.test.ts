@@ -8,9 +8,8 @@ import { Field } from './field.ts';
 import {
   auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
 } from './invariants.ts';
-import { ChaosClient } from './load.ts';
 import { type Entry, succeeded } from './recorder.ts';
-import { type Asked, CRYPTO, MARKER } from './requests.ts';
+import { CRYPTO, MARKER } from './requests.ts';
 
 let field: Field;
 
@@ -37,25 +36,6 @@ async function spoilt(change: Partial<Entry>, check: () => unknown): Promise<unk
 }
 
 const one = (text: string) => [expect.stringContaining(text)];
-
-test('I-1 and I-2: a key and a ciphertext that are not what was acknowledged', async () => {
-  const { recorder } = field;
-  const client = new ChaosClient(field.kms, recorder);
-  const ask = (asked: Asked): Promise<Entry> => client.ask(asked);
-  const key = recorder.usable()[0]!;
-  const lost = { ...key, id: '00000000-0000-4000-8000-000000000000' };
-  recorder.keys.set(lost.id, lost);
-  const found = await noAcknowledgedKeyLost(recorder, ask);
-  recorder.keys.delete(lost.id);
-  expect(found).toEqual([...one(`${lost.id} (oct) was acknowledged and is not listed`), expect.stringContaining('404')]);
-  const sealed = recorder.sealed.find((each) => each.key === key)!;
-  recorder.sealed.push({ ...sealed, plaintext: 'AAAA' });
-  expect(await nothingUndecryptable(recorder, ask)).toEqual(one('another plaintext'));
-  recorder.sealed.pop();
-  client.close();
-  // The load had stopped, so what is recorded of the checks is none of the load's doing.
-  recorder.entries.splice(recorder.entries.findLastIndex(({ act }) => act === 'list'));
-});
 
 test('I-3: a signature of another key', () => {
   const { recorder } = field;
@@ -88,6 +68,20 @@ test('I-9: a key that serves after its end', () => {
   key.deactivatedMs = 0;
   expect(monotonicState(recorder).length).toBeGreaterThan(0);
   key.deactivatedMs = before;
+});
+
+test('I-1 and I-2: a key and a ciphertext that are not what was acknowledged', async () => {
+  const { recorder } = field;
+  const key = recorder.usable()[0]!;
+  const lost = { ...key, id: '00000000-0000-4000-8000-000000000000' };
+  recorder.keys.set(lost.id, lost);
+  const found = await field.asking((ask) => noAcknowledgedKeyLost(recorder, ask));
+  recorder.keys.delete(lost.id);
+  expect(found).toEqual([...one(`${lost.id} (oct) was acknowledged and is not listed`), expect.stringContaining('404')]);
+  const sealed = recorder.sealed.find((each) => each.key === key)!;
+  recorder.sealed.push({ ...sealed, plaintext: 'AAAA' });
+  expect(await field.asking((ask) => nothingUndecryptable(recorder, ask))).toEqual(one('another plaintext'));
+  recorder.sealed.pop();
 });
 
 test('I-4, I-5 and I-6: an orphan, a hole in the audit, a secret in a file', async () => {

@@ -148,10 +148,13 @@ export async function auditComplete(kms: Installation, recorder: Recorder): Prom
 export function noLeak(kms: Installation, recorder: Recorder): readonly string[] {
   const pinFiles = ['user.pin', 'so.pin'].map((name) => join('softhsm', name));
   const pins = pinFiles.map((file) => readFileSync(join(kms.home, file), 'utf8').trim());
-  const dataKeys = recorder.sealed.filter(({ kind }) => kind === 'dataKey').slice(0, 20).map(({ plaintext }) => plaintext);
+  const dataKeys = recorder.sealed.filter(({ kind }) => kind === 'dataKey').slice(0, 8).map(({ plaintext }) => plaintext);
   const secrets = [...pins, MARKER, Buffer.from(MARKER).toString('base64'), Buffer.from(MARKER).toString('hex'), ...dataKeys];
   const needles = [...secrets.map((text) => Buffer.from(text)), ...dataKeys.map((text) => Buffer.from(text, 'base64'))];
-  const leaks = (bytes: Buffer): boolean => needles.some((needle) => bytes.includes(needle));
+  const leaks = (bytes: Buffer): boolean => {
+    const written = withoutZeros(bytes);
+    return needles.some((needle) => written.includes(needle));
+  };
   const files = readdirSync(kms.home, { recursive: true, withFileTypes: true })
     .filter((item) => item.isFile())
     .map((item) => join(item.parentPath, item.name))
@@ -162,6 +165,13 @@ export function noLeak(kms: Installation, recorder: Recorder): readonly string[]
     ...recorder.entries.filter(({ status, text }) => status >= 300 && leaks(Buffer.from(text)))
       .map((entry) => `I-6: a secret stands in the answer to ${recorder.describe(entry)}`),
   ];
+}
+
+/** Audit segments end in megabytes of zeros. */
+function withoutZeros(bytes: Buffer): Buffer {
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end -= 1;
+  return bytes.subarray(0, end);
 }
 
 const TRANSIENT: ReadonlySet<string> = new Set([

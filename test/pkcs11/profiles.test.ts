@@ -22,7 +22,7 @@ const STATUS: Readonly<Record<string, Profile['status']>> = {
   yubihsm2: 'documented',
 };
 const NAMES = Object.keys(STATUS);
-const VARIABLES = { KMS_HOME: '/home/kms', KMS_NSS_FIPS_SHIM: '/home/kms/shim.so' };
+const VARIABLES = { KMS_HOME: '/srv/kms', KMS_NSS_FIPS_SHIM: '/srv/kms/shim.so' };
 
 const fileOf = (name: string): string => join('hsm-config', `${name}.yaml`);
 const load = (name: string): Profile => loadProfile(fileOf(name), VARIABLES);
