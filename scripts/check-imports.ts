@@ -21,6 +21,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['errors', { ours: [], libraries: [] }],
   ['bytes', { ours: [], libraries: [] }],
   ['home', { ours: [], libraries: [] }],
+  ['own-process', { ours: [], libraries: [] }],
   ['pkcs11', { ours: ['errors', 'bytes'], libraries: ['graphene-pk11', 'pkcs11js', 'zod', 'yaml'] }],
   [
     'crypto',
@@ -42,13 +43,14 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
         'crypto/algorithms',
         'store/store',
         'audit/log',
+        'audit/stream-events',
         'auth/policy',
         'auth/principal',
         'telemetry/*',
         'errors',
         'bytes',
       ],
-      types: ['audit/record', 'audit/flood'],
+      types: ['audit/record', 'audit/flood', 'audit/dead-stream'],
       libraries: [],
     },
   ],
@@ -64,7 +66,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

@@ -12,6 +12,7 @@ import { asKmsError, isTransient, KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
 import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, Vault } from './key.ts';
+import type { Outbox } from './outbox.ts';
 import { isTombstone, usableVersions } from './state.ts';
 import type { Operation } from './usage.ts';
 
@@ -36,6 +37,9 @@ export interface GateOptions {
   readonly store: KeyStore;
   readonly audit: AuditLog;
   readonly floods: FloodGate;
+  readonly outbox: Outbox;
+  /** @throws KmsError while the store must not be believed */
+  readonly assertServing: () => void;
   readonly installation: Installation;
   readonly now: () => number;
 }
@@ -69,6 +73,7 @@ export class Gate {
 
   /** @throws KmsError `unauthenticated` for a certificate we do not know, or that was revoked or belongs elsewhere */
   async identify({ issuerKeyHash, serial, okmsDomain }: PresentedCertificate): Promise<Principal> {
+    this.#options.assertServing();
     const credential = await this.#credentials.get(`${issuerKeyHash} ${serial}`, () =>
       this.#options.store.credential(issuerKeyHash, serial));
     if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
@@ -85,6 +90,7 @@ export class Gate {
    * @throws KmsError `forbidden`, the same for a foreign vault and one that does not exist
    */
   async enter(principal: Principal, vaultId: string | null): Promise<Vault> {
+    this.#options.assertServing();
     const wanted = vaultId ?? principal.vaultId;
     const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
     const vault = vaults.find(({ id }) => id === wanted);
@@ -110,8 +116,8 @@ export class Gate {
     });
   }
 
-  /** Runs a management operation on one key, as the store has it now. */
-  async manage<T>(
+  /** Reads one key, as the store has it now. */
+  async look<T>(
     call: Call,
     event: string,
     permission: Permission,
@@ -121,6 +127,17 @@ export class Gate {
     return this.#recorded(call, event, keyId, async () => work(await this.#admit(call, permission, keyId)));
   }
 
+  /** Runs a change of one key, as the store has it now. */
+  async manage<T>(
+    call: Call,
+    event: string,
+    permission: Permission,
+    keyId: string,
+    work: (key: Key) => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#changing(call, () => this.look(call, event, permission, keyId, work));
+  }
+
   /** Runs an operation on the vault's collection of keys, such as create. */
   async manageVault<T>(
     call: Call,
@@ -128,10 +145,10 @@ export class Gate {
     permission: Permission,
     work: () => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#recorded(call, event, undefined, async () => {
+    return this.#changing(call, () => this.#recorded(call, event, undefined, async () => {
       await this.#authorise(call, permission, null);
       return work();
-    });
+    }));
   }
 
   /** For listings: which of these keys the caller may see. Each page is one decision in the audit. */
@@ -152,6 +169,18 @@ export class Gate {
   /** A commit of our own is visible to the next question of the same turn. */
   changed(): void {
     this.#watch.forget();
+  }
+
+  /** Tells the outbox when the outcome, good or bad, is in the audit. */
+  async #changing<T>({ requestId }: Call, run: () => Promise<T>): Promise<T> {
+    try {
+      const value = await run();
+      this.#options.outbox.recorded(requestId);
+      return value;
+    } catch (error) {
+      if (asKmsError(error).code !== 'audit-unavailable') this.#options.outbox.recorded(requestId);
+      throw error;
+    }
   }
 
   async #admit(call: Call, permission: Permission, keyId: string): Promise<Key> {

@@ -24,6 +24,7 @@ function limitOf(origin: Origin): number {
 export class Invocations {
   readonly #store: Pick<KeyStore, 'reserveInvocations' | 'returnInvocations'>;
   readonly #blocks = new Map<string, Block>();
+  #news: Record<string, number> = {};
   #reserved = 0;
 
   constructor(store: Pick<KeyStore, 'reserveInvocations' | 'returnInvocations'>) {
@@ -33,6 +34,13 @@ export class Invocations {
   /** Invocations reserved since the start. */
   get reserved(): number {
     return this.#reserved;
+  }
+
+  /** Totals by object that were reserved since the last call, for the audit: a store that goes back is found out. */
+  takeNews(): Readonly<Record<string, number>> {
+    const news = this.#news;
+    this.#news = {};
+    return news;
   }
 
   /** @throws KmsError `key-exhausted` when the object may encrypt no more; decryption is unaffected */
@@ -63,7 +71,8 @@ export class Invocations {
   }
 
   async #reserve(objectId: string, block: Block, limit: number): Promise<void> {
-    const granted = await this.#store.reserveInvocations(objectId, block.size, limit);
+    const { granted, total } = await this.#store.reserveInvocations(objectId, block.size, limit);
+    this.#news[objectId] = total;
     if (granted === 0) throw new KmsError('key-exhausted', 'the key reached its limit of encryptions: use a new key');
     block.left += granted;
     block.size = Math.min(block.size * 2, LARGEST_BLOCK);

@@ -33,6 +33,7 @@ export type Origin = 'generated' | 'imported-clear' | 'imported-wrapped';
 /** One list of permissions for all doors; `usage.ts` gives the spelling of each door. */
 export type Permission =
   | 'key/create'
+  | 'key/rotate'
   | 'key/import'
   | 'key/get'
   | 'key/update'

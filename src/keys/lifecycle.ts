@@ -1,16 +1,16 @@
 /**
- * The life of a key: create, list, rename, activate, deactivate, delete. Each change runs intent → token → commit →
- * audit → reply (design §7), so that a crash at any point leaves either a whole key or an announced intent.
+ * The life of a key: create, rotate, list, rename, activate, deactivate, delete. Each change runs intent → token →
+ * commit → audit → reply (design §7), and is acknowledged only when no process serves what was before.
  */
 
-import { randomBytes, randomUUID } from 'node:crypto';
-import { type CryptoEngine, type KeyShape, planObjects, type PlannedObject } from '../crypto/engine.ts';
+import { randomUUID } from 'node:crypto';
+import type { CryptoEngine, KeyShape } from '../crypto/engine.ts';
 import { asKmsError, KmsError } from '../errors.ts';
-import type { Intent, KeyChange, KeyStore, NewKey } from '../store/store.ts';
-import type { Call, Gate, Outcome } from './access.ts';
-import type { Key, KeyState, RevocationReason, Usage } from './key.ts';
-import { activation, deactivation, tombstoneState } from './state.ts';
-import { familiesFor } from './usage.ts';
+import type { KeyChange, KeyStore, NewKey } from '../store/store.ts';
+import type { AuditFacts, Call, Gate, Outcome } from './access.ts';
+import type { Key, KeyState, KeyVersion, RevocationReason, Usage } from './key.ts';
+import { idsOf, Material } from './material.ts';
+import { activation, deactivation, newestVersion, tombstoneState } from './state.ts';
 
 /** A key to be made; checked by the door, complete. */
 export interface KeySpec extends KeyShape {
@@ -27,14 +27,14 @@ export interface KeyListing {
   readonly next: number | null;
 }
 
-type Announced = Pick<Intent, 'id' | 'vaultId' | 'keyId' | 'objectIds'>;
-
 export interface LifecycleOptions {
   readonly gate: Gate;
   readonly engine: CryptoEngine;
   readonly store: KeyStore;
   readonly bootId: string;
   readonly now: () => number;
+  /** Told when a change restricted what a key may do. */
+  readonly onRestriction: () => void;
 }
 
 /** Two state calls at once are settled by trying again on the newer row. */
@@ -42,9 +42,11 @@ const ATTEMPTS = 10;
 
 export class KeyLifecycle {
   readonly #options: LifecycleOptions;
+  readonly #material: Material;
 
   constructor(options: LifecycleOptions) {
     this.#options = options;
+    this.#material = new Material(options);
   }
 
   /** @throws KmsError `conflict` when the id is or was in use in this vault */
@@ -53,15 +55,26 @@ export class KeyLifecycle {
     return gate.manageVault(call, 'key.create', 'key/create', async () => {
       const key = await this.#generate(call, spec);
       gate.changed();
-      const objectIds = key.versions.flatMap(({ objects }) => objects.map(({ objectId }) => objectId));
-      const bits = key.bits === null ? {} : { bits: key.bits };
-      const algorithm = key.curve ?? key.kind;
-      return { value: key, facts: { key: key.id, version: 0, algorithm, ...bits, objectIds: [...new Set(objectIds)] } };
+      return { value: key, facts: { key: key.id, ...versionFacts(key, key.versions[0]) } };
+    });
+  }
+
+  /** A new version of an active key; older ones go on processing. @throws KmsError `wrong-state` when it is not active */
+  rotate(call: Call, keyId: string): Promise<Key> {
+    const { gate, store } = this.#options;
+    return gate.manage(call, 'key.rotate', 'key/rotate', keyId, async (key) => {
+      const { requestId, vault } = call;
+      const rotated = await this.#material.make({ vault, keyId: key.id, shape: key, requestId }, {
+        announce: (intent) => store.beginRotate(intent, requestId),
+        commit: (intentId, version) => store.commitVersion(intentId, key.vaultId, key.id, version, requestId),
+      });
+      await this.#everywhere();
+      return { value: rotated, facts: versionFacts(rotated, newestVersion(rotated)) };
     });
   }
 
   get(call: Call, keyId: string): Promise<Key> {
-    return this.#options.gate.manage(call, 'key.get', 'key/get', keyId, (key) => Promise.resolve({ value: key }));
+    return this.#options.gate.look(call, 'key.get', 'key/get', keyId, (key) => Promise.resolve({ value: key }));
   }
 
   /** @param afterOrdinal -1 for the first page */
@@ -76,18 +89,19 @@ export class KeyLifecycle {
   rename(call: Call, keyId: string, label: string | null): Promise<Key> {
     const { gate } = this.#options;
     const change = label === null ? null : { label };
-    return gate.manage(call, 'key.update', 'key/update', keyId, (key) => this.#change(key, () => change));
+    return gate.manage(call, 'key.update', 'key/update', keyId, (key) => this.#change(call, key, () => change));
   }
 
   activate(call: Call, keyId: string): Promise<Key> {
     return this.#options.gate.manage(call, 'key.activate', 'key/activate', keyId, (key) =>
-      this.#change(key, (current) => activation(current, call.vault)));
+      this.#change(call, key, (current) => activation(current, call.vault)));
   }
 
   deactivate(call: Call, keyId: string, reason: RevocationReason): Promise<Key> {
     const { gate, now } = this.#options;
     return gate.manage(call, 'key.deactivate', 'key/deactivate', keyId, async (key) => {
-      const changed = await this.#change(key, (current) => deactivation(current, reason, now()));
+      const changed = await this.#change(call, key, (current) => deactivation(current, reason, now()));
+      this.#options.onRestriction();
       return { ...changed, facts: { detail: { reason } } };
     });
   }
@@ -99,78 +113,36 @@ export class KeyLifecycle {
       if (call.vault.purgeProtection) {
         throw new KmsError('not-implemented', 'deletion in a vault with purge protection is not implemented yet');
       }
-      const objectIds = await this.#bury(key);
+      const objectIds = await this.#bury(call, key);
       return { value: undefined, facts: { objectIds } };
     });
   }
 
-  /**
-   * Completes destructions that were announced and not seen through, by whomever (security S-25). Harmless while
-   * their owner is still at it.
-   */
-  async completeDestructions(): Promise<void> {
-    const { store, engine } = this.#options;
-    for (const intent of await store.intents()) {
-      if (intent.action !== 'destroy') continue;
-      await engine.destroy(intent.objectIds);
-      await store.removeIntent(intent.id);
-    }
-  }
-
-  async #generate(call: Call, spec: KeySpec): Promise<Key> {
-    const { store, engine, bootId, now } = this.#options;
+  #generate(call: Call, spec: KeySpec): Promise<Key> {
+    const { store, now } = this.#options;
+    const { vault, requestId } = call;
     const keyId = spec.id ?? randomUUID();
-    engine.assertAvailable();
-    const families = engine.servable(spec, familiesFor(spec.kind, spec.usages, call.vault));
-    const planned = planObjects(families);
-    const intent = {
-      id: randomUUID(),
-      vaultId: call.vault.id,
-      keyId,
-      objectIds: idsOf(planned),
-      bootId,
-      createdMs: now(),
-    };
-    await store.beginCreate(intent);
-    const versionId = randomBytes(16).toString('hex');
-    try {
-      const material = await engine.generate(spec, versionId, planned);
-      const row = newKey(call, spec, keyId, now());
-      const version = { id: versionId, ordinal: 0, enabled: true, nbfMs: null, expMs: null };
-      const times = { createdMs: row.createdMs, updatedMs: row.createdMs };
-      return await store.commitCreate(intent.id, row, { ...version, ...times, ...material });
-    } catch (error) {
-      return await this.#afterFailure(asKmsError(error), intent);
-    }
+    return this.#material.make({ vault, keyId, shape: spec, requestId }, {
+      announce: (intent) => store.beginCreate(intent, requestId),
+      commit: (intentId, version) => store.commitCreate(intentId, newKey(call, spec, keyId, now()), version, requestId),
+    });
   }
 
-  /**
-   * A commit that failed without an answer may have happened: then the key is there and nothing is destroyed. Only
-   * when the store says that the key is not there are its objects removed, and the intent last; what fails here stays
-   * announced by its intent.
-   */
-  async #afterFailure(error: KmsError, intent: Announced): Promise<Key> {
-    const { store, engine } = this.#options;
-    try {
-      const committed = await store.findKey(intent.vaultId, intent.keyId);
-      if (committed !== undefined) return committed;
-      await engine.destroy(intent.objectIds);
-      await store.removeIntent(intent.id);
-    } catch {
-      throw error;
-    }
-    throw error;
+  /** Our own next question sees it, and every other process has been told. */
+  async #everywhere(): Promise<void> {
+    this.#options.gate.changed();
+    await this.#options.store.effectiveEverywhere();
   }
 
-  async #change(key: Key, decide: (current: Key) => KeyChange | null): Promise<Outcome<Key>> {
-    const { store, gate } = this.#options;
+  async #change(call: Call, key: Key, decide: (current: Key) => KeyChange | null): Promise<Outcome<Key>> {
+    const { store } = this.#options;
     let current = key;
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const change = decide(current);
       if (change === null) return { value: current };
       try {
-        const changed = await store.updateKey(current.vaultId, current.id, current.revision, change);
-        gate.changed();
+        const changed = await store.updateKey(current.vaultId, current.id, current.revision, change, call.requestId);
+        await this.#everywhere();
         return { value: changed };
       } catch (error) {
         if (asKmsError(error).code !== 'conflict') throw error;
@@ -186,28 +158,29 @@ export class KeyLifecycle {
     return current;
   }
 
-  async #bury(key: Key): Promise<readonly string[]> {
-    const { store, engine, gate, bootId, now } = this.#options;
+  async #bury(call: Call, key: Key): Promise<readonly string[]> {
+    const { store, engine, bootId, now } = this.#options;
     // Nothing is announced that could not be seen through now.
     engine.assertAvailable();
-    const objectIds = idsOf(key.versions.flatMap(({ objects }) => objects));
     const tombstone = { state: tombstoneState(key), destroyedMs: now() };
-    const intent = { id: randomUUID(), objectIds, bootId, createdMs: now() };
-    await this.#tombstone(key, tombstone, intent);
-    gate.changed();
+    const intent = { id: randomUUID(), bootId, createdMs: now() };
+    const objectIds = await this.#tombstone(call, key, tombstone, intent);
+    this.#options.onRestriction();
+    await this.#everywhere();
     await engine.destroy(objectIds);
-    await store.removeIntent(intent.id);
+    await store.removeIntent(intent.id, call.requestId);
     return objectIds;
   }
 
   /** A change in between may have made the key active again, so the decision is the caller's to repeat. */
   async #tombstone(
-    key: Key,
+    call: Call,
+    { vaultId, id, revision }: Key,
     tombstone: Parameters<KeyStore['beginDestroy']>[3],
     intent: Parameters<KeyStore['beginDestroy']>[4],
-  ): Promise<void> {
+  ): Promise<readonly string[]> {
     try {
-      await this.#options.store.beginDestroy(key.vaultId, key.id, key.revision, tombstone, intent);
+      return (await this.#options.store.beginDestroy(vaultId, id, revision, tombstone, intent, call.requestId)).objectIds;
     } catch (error) {
       if (asKmsError(error).code !== 'conflict') throw error;
       throw new KmsError('overloaded', 'the key is being changed by others', { retryAfter: 1 });
@@ -237,8 +210,10 @@ export class KeyLifecycle {
   }
 }
 
-function idsOf(objects: readonly Pick<PlannedObject, 'objectId'>[]): readonly string[] {
-  return [...new Set(objects.map(({ objectId }) => objectId))];
+function versionFacts(key: Key, version: KeyVersion | undefined): AuditFacts {
+  const bits = key.bits === null ? {} : { bits: key.bits };
+  const made = version === undefined ? {} : { version: version.ordinal, objectIds: idsOf(version.objects) };
+  return { algorithm: key.curve ?? key.kind, ...bits, ...made };
 }
 
 function newKey(call: Call, spec: KeySpec, keyId: string, nowMs: number): NewKey {

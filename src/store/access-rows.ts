@@ -4,10 +4,11 @@
  */
 
 import type { Assignment, Credential, Installation, InternalKey, Vault } from '../keys/key.ts';
-import { FIRST_REVISION, flag, type Fresh } from './rows.ts';
+import type { Unsealed } from './changes.ts';
+import { flag, type Fresh } from './rows.ts';
 import type { AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, VaultTable } from './schema.ts';
 
-export function installationRow(of: Fresh<Installation>): InstallationTable {
+export function installationRow(of: Fresh<Installation>): Unsealed<'installation'> {
   return {
     singleton: 1,
     id: of.id,
@@ -16,7 +17,6 @@ export function installationRow(of: Fresh<Installation>): InstallationTable {
     token_serial: of.tokenSerial,
     access_ca: of.accessCa,
     created_ms: of.createdMs,
-    revision: FIRST_REVISION,
   };
 }
 
@@ -33,7 +33,7 @@ export function toInstallation(row: InstallationTable, internalKeys: readonly In
   };
 }
 
-export function internalKeyRow(of: InternalKey): InternalKeyTable {
+export function internalKeyRow(of: InternalKey): Unsealed<'internal_key'> {
   return { name: of.name, object_id: of.objectId, proof: of.proof, public_key: of.publicKey };
 }
 
@@ -41,7 +41,7 @@ function toInternalKey(row: InternalKeyTable): InternalKey {
   return { name: row.name, objectId: row.object_id, proof: row.proof, publicKey: row.public_key };
 }
 
-export function vaultRow(of: Fresh<Vault>, ordinal: number): VaultTable {
+export function vaultRow(of: Fresh<Vault>, ordinal: number): Unsealed<'vault'> {
   return {
     id: of.id,
     name: of.name,
@@ -56,7 +56,6 @@ export function vaultRow(of: Fresh<Vault>, ordinal: number): VaultTable {
     compromise_rule: of.compromiseRule,
     profile: of.profile,
     created_ms: of.createdMs,
-    revision: FIRST_REVISION,
   };
 }
 
@@ -78,7 +77,7 @@ export function toVault(row: VaultTable): Vault {
   };
 }
 
-export function credentialRow(of: Fresh<Credential>): CredentialTable {
+export function credentialRow(of: Fresh<Credential>): Unsealed<'credential'> {
   return {
     issuer_key_hash: of.issuerKeyHash,
     serial: of.serial,
@@ -87,7 +86,6 @@ export function credentialRow(of: Fresh<Credential>): CredentialTable {
     not_after_ms: of.notAfterMs,
     created_ms: of.createdMs,
     revoked_ms: of.revokedMs,
-    revision: FIRST_REVISION,
   };
 }
 
@@ -104,7 +102,7 @@ export function toCredential(row: CredentialTable): Credential {
   };
 }
 
-export function assignmentRow(of: Fresh<Assignment>): AssignmentTable {
+export function assignmentRow(of: Fresh<Assignment>): Unsealed<'assignment'> {
   return {
     id: of.id,
     method: of.method,
@@ -114,7 +112,6 @@ export function assignmentRow(of: Fresh<Assignment>): AssignmentTable {
     vault_id: of.vaultId,
     key_id: of.keyId,
     created_ms: of.createdMs,
-    revision: FIRST_REVISION,
   };
 }
 

@@ -1,15 +1,18 @@
 /** Statements on the installation, vaults, credentials and assignments, common to every database. */
 
 import type { Kysely } from 'kysely';
+import { KmsError } from '../errors.ts';
 import type { Assignment, Credential, Installation, Vault } from '../keys/key.ts';
 import * as rows from './access-rows.ts';
+import type { Changes } from './changes.ts';
 import type { Schema } from './schema.ts';
-import type { KeyStore } from './store.ts';
+import type { StoreMacs } from './seal.ts';
+import type { FirstRows } from './store.ts';
+import { damageIn, type Loaded, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
-export type FirstRows = Parameters<KeyStore['createInstallation']>[0];
 
-/** Two statements are one snapshot here: internal keys are written with the installation and never change. */
+/** Internal keys are written with the installation and never change. */
 export async function findInstallation(db: Db): Promise<Installation | undefined> {
   const row = await db.selectFrom('installation').selectAll().executeTakeFirst();
   if (row === undefined) return undefined;
@@ -17,43 +20,56 @@ export async function findInstallation(db: Db): Promise<Installation | undefined
   return rows.toInstallation(row, internalKeys);
 }
 
-export async function insertInstallation(db: Db, first: FirstRows): Promise<void> {
+/** What `findInstallation` reads, verified. */
+export async function checkInstallation(db: Db, macs: StoreMacs): Promise<Loaded<null>> {
+  const [own, keys] = [await db.selectFrom('installation').selectAll().execute(), await db.selectFrom('internal_key').selectAll().execute()];
+  const damage = [...(await damageIn(db, macs, 'installation', own)), ...(await damageIn(db, macs, 'internal_key', keys))];
+  return { value: null, damage };
+}
+
+export async function insertInstallation(changes: Changes, first: FirstRows): Promise<void> {
   const { installation, vaults, credentials, assignments } = first;
-  await db.insertInto('installation').values(rows.installationRow(installation)).execute();
-  for (const key of installation.internalKeys) {
-    await db.insertInto('internal_key').values(rows.internalKeyRow(key)).execute();
-  }
-  for (const [ordinal, vault] of vaults.entries()) {
-    await db.insertInto('vault').values(rows.vaultRow(vault, ordinal)).execute();
-  }
-  for (const credential of credentials) {
-    await db.insertInto('credential').values(rows.credentialRow(credential)).execute();
-  }
-  for (const assignment of assignments) {
-    await db.insertInto('assignment').values(rows.assignmentRow(assignment)).execute();
-  }
+  await changes.insert('installation', rows.installationRow(installation));
+  await changes.insert('internal_key', ...installation.internalKeys.map(rows.internalKeyRow));
+  await changes.insert('vault', ...vaults.map(rows.vaultRow));
+  await changes.insert('credential', ...credentials.map(rows.credentialRow));
+  await changes.insert('assignment', ...assignments.map(rows.assignmentRow));
 }
 
-export async function listVaults(db: Db): Promise<Vault[]> {
-  return (await db.selectFrom('vault').selectAll().orderBy('ordinal').execute()).map(rows.toVault);
+export async function hasInstallation(db: Db): Promise<boolean> {
+  return (await db.selectFrom('installation').select('id').executeTakeFirst()) !== undefined;
 }
 
-export async function findCredential(db: Db, issuerKeyHash: string, serial: string): Promise<Credential | undefined> {
+export async function listVaults(db: Db, macs: StoreMacs): Promise<Loaded<readonly Vault[]>> {
+  const found = await db.selectFrom('vault').selectAll().orderBy('ordinal').execute();
+  return { value: found.map(rows.toVault), damage: await damageIn(db, macs, 'vault', found) };
+}
+
+export async function findCredential(
+  db: Db,
+  macs: StoreMacs,
+  issuerKeyHash: string,
+  serial: string,
+): Promise<Loaded<Credential | undefined>> {
   const row = await db
     .selectFrom('credential')
     .selectAll()
     .where('issuer_key_hash', '=', issuerKeyHash)
     .where('serial', '=', serial)
     .executeTakeFirst();
-  return row && rows.toCredential(row);
+  if (row !== undefined) return { value: rows.toCredential(row), damage: await damageIn(db, macs, 'credential', [row]) };
+  const pk = `${issuerKeyHash}/${serial}`;
+  const gone = await wasRemoved(db, 'credential', pk);
+  return { value: undefined, damage: gone ? [{ table: 'credential', row: pk, reason: 'removed' }] : [] };
 }
 
 export async function findAssignments(
   db: Db,
+  macs: StoreMacs,
   method: Assignment['method'],
   issuer: string,
   subject: string,
-): Promise<Assignment[]> {
+): Promise<Loaded<readonly Assignment[]>> {
   const found = await db
     .selectFrom('assignment')
     .selectAll()
@@ -63,5 +79,10 @@ export async function findAssignments(
     .orderBy('created_ms')
     .orderBy('id')
     .execute();
-  return found.map(rows.toAssignment);
+  return { value: found.map(rows.toAssignment), damage: await damageIn(db, macs, 'assignment', found) };
+}
+
+/** @throws KmsError `conflict` */
+export function alreadyInstalled(): KmsError {
+  return new KmsError('conflict', 'there is an installation already');
 }

@@ -10,7 +10,7 @@ type Db = Kysely<Schema>;
 
 /**
  * @param rowLocks whether a read row must be locked against other writers, because transactions run side by side
- * @returns how many of `count` fit under `limit`
+ * @returns how many of `count` fit under `limit`, and the total reserved with them
  */
 export async function reserve(
   db: Db,
@@ -18,7 +18,7 @@ export async function reserve(
   objectId: string,
   count: number,
   limit: number,
-): Promise<number> {
+): Promise<{ readonly granted: number; readonly total: number }> {
   await db
     .insertInto('invocation_counter')
     .values({ object_id: objectId, reserved: 0 })
@@ -32,7 +32,7 @@ export async function reserve(
     .executeTakeFirstOrThrow();
   const granted = Math.max(0, Math.min(count, limit - reserved));
   if (granted > 0) await add(db, objectId, granted);
-  return granted;
+  return { granted, total: reserved + granted };
 }
 
 async function add(db: Db, objectId: string, count: number): Promise<void> {
@@ -51,4 +51,19 @@ export async function giveBack(db: Db, objectId: string, count: number): Promise
     .where('object_id', '=', objectId)
     .where('reserved', '>=', count)
     .execute();
+}
+
+/** @returns how many counters were below the total that the audit saw reserved */
+export async function raise(db: Db, totals: Readonly<Record<string, number>>): Promise<number> {
+  let raised = 0;
+  for (const [objectId, total] of Object.entries(totals)) {
+    const { numUpdatedRows } = await db
+      .updateTable('invocation_counter')
+      .set({ reserved: total })
+      .where('object_id', '=', objectId)
+      .where('reserved', '<', total)
+      .executeTakeFirstOrThrow();
+    raised += Number(numUpdatedRows);
+  }
+  return raised;
 }

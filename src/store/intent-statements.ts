@@ -2,62 +2,79 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import { FIRST_REVISION, intentRow, toIntent } from './rows.ts';
+import type { Changes } from './changes.ts';
+import { assertMayRotate } from './key-statements.ts';
+import { intentRow, toIntent } from './rows.ts';
 import type { Schema } from './schema.ts';
-import type { Intent } from './store.ts';
+import type { StoreMacs } from './seal.ts';
+import type { Announcement, Intent } from './store.ts';
+import { damageIn, type Loaded } from './verified.ts';
 
 type Db = Kysely<Schema>;
 
-export async function listIntents(db: Db): Promise<Intent[]> {
+/** An intent that fails its seal is left out: it may name anybody's objects. */
+export async function listIntents(db: Db, macs: StoreMacs): Promise<Loaded<readonly Intent[]>> {
   const rows = await db.selectFrom('intent').selectAll().orderBy('created_ms').orderBy('id').execute();
-  return rows.map(toIntent);
+  const damage = await damageIn(db, macs, 'intent', rows);
+  const broken = new Set(damage.map(({ row }) => row));
+  return { value: rows.filter(({ id }) => !broken.has(id)).map(toIntent), damage };
 }
 
 /**
- * A second intent of the same action for the same key fails on its unique index.
+ * A second creation of the same key fails on its slot.
  *
  * @throws KmsError `conflict` when the vault holds or held a key with this id
  */
-export async function announceCreate(db: Db, intent: Omit<Intent, 'revision' | 'action'>): Promise<void> {
-  const taken = await db
-    .selectFrom('key')
-    .select('id')
-    .where('vault_id', '=', intent.vaultId)
-    .where('id', '=', intent.keyId)
-    .executeTakeFirst();
+export async function announceCreate(changes: Changes, intent: Announcement): Promise<void> {
+  const taken = await changes.find('key', { vault_id: intent.vaultId, id: intent.keyId });
   if (taken !== undefined) throw new KmsError('conflict', 'the vault has or had a key with this id');
-  await insertIntent(db, { ...intent, action: 'create' });
+  await changes.insert('intent', intentRow(intent, 'create'));
 }
 
-export async function insertIntent(db: Db, intent: Omit<Intent, 'revision'>): Promise<void> {
-  await db.insertInto('intent').values(intentRow(intent)).execute();
+/** @throws KmsError `not-found`, `wrong-state` */
+export async function announceRotate(changes: Changes, intent: Announcement): Promise<void> {
+  assertMayRotate(await changes.find('key', { vault_id: intent.vaultId, id: intent.keyId }));
+  await changes.insert('intent', intentRow(intent, 'rotate'));
+}
+
+/** @throws KmsError `conflict` when the key is being destroyed already */
+export async function announceDestroy(changes: Changes, intent: Announcement): Promise<void> {
+  await changes.insert('intent', intentRow(intent, 'destroy'));
 }
 
 /**
- * Removes the announcement of a key that is about to be committed. A reconciler that gave the creation up has raised
- * the revision, or removed the row, before it touched the token: then the late commit must fail (design §7).
+ * Removes the announcement of material that is about to be committed. A reconciler that gave it up has said so, or
+ * removed the row, before it touched the token: then the late commit must fail (design §7).
  *
- * @throws KmsError `conflict` then, and when the intent announced another key
+ * @throws KmsError `conflict` then, and when the intent announced something else
  */
-export async function redeemCreate(db: Db, intentId: string, vaultId: string, keyId: string): Promise<void> {
-  const { numDeletedRows } = await db
-    .deleteFrom('intent')
-    .where('id', '=', intentId)
-    .where('revision', '=', FIRST_REVISION)
-    .where('action', '=', 'create')
-    .where('vault_id', '=', vaultId)
-    .where('key_id', '=', keyId)
-    .executeTakeFirstOrThrow();
-  if (numDeletedRows !== 1n) throw new KmsError('conflict', 'the creation of this key was given up');
+export async function redeem(
+  changes: Changes,
+  action: 'create' | 'rotate',
+  intentId: string,
+  vaultId: string,
+  keyId: string,
+): Promise<void> {
+  const found = await changes.find('intent', { id: intentId });
+  const fits = found?.state === 'announced' && found.action === action && found.vault_id === vaultId && found.key_id === keyId;
+  if (!fits) throw new KmsError('conflict', 'the making of this key was given up');
+  await changes.remove('intent', { id: intentId });
+}
+
+/** @throws KmsError `conflict` when it changed or is gone */
+export async function abortIntent(changes: Changes, intentId: string, revision: number): Promise<void> {
+  const there = await changes.update('intent', { id: intentId }, revision, { state: 'aborting' });
+  if (!there) throw new KmsError('conflict', 'the intent is gone');
 }
 
 /** With a destroy intent go the objects it proves gone, and their counters; the version rows stay for reports. */
-export async function removeIntent(db: Db, intentId: string): Promise<void> {
-  const row = await db.selectFrom('intent').selectAll().where('id', '=', intentId).executeTakeFirst();
+export async function removeIntent(changes: Changes, intentId: string): Promise<void> {
+  const row = await changes.remove('intent', { id: intentId });
   if (row === undefined) return;
-  await db.deleteFrom('intent').where('id', '=', intentId).execute();
   const { action, objectIds } = toIntent(row);
-  if (action !== 'destroy' || objectIds.length === 0) return;
-  await db.deleteFrom('key_object').where('object_id', 'in', objectIds).execute();
-  await db.deleteFrom('invocation_counter').where('object_id', 'in', objectIds).execute();
+  if (objectIds.length === 0) return;
+  await changes.db.deleteFrom('invocation_counter').where('object_id', 'in', objectIds).execute();
+  if (action !== 'destroy') return;
+  const objects = await changes.db.selectFrom('key_object').selectAll().where('object_id', 'in', objectIds).execute();
+  for (const { object_id, family } of objects) await changes.remove('key_object', { object_id, family });
 }

@@ -1,38 +1,20 @@
-/**
- * Key rows ↔ keys. A key with its versions and objects is read by one statement, so that it is one snapshot on every
- * database; it arrives as one flat row per object and is folded here. Pure.
- */
+/** Key, version and object rows ↔ keys. Pure. */
 
 import type { Key, KeyObject, KeyVersion, Usage } from '../keys/key.ts';
-import { FIRST_REVISION, flag, readList } from './rows.ts';
-import type { Flag, KeyObjectTable, KeyTable, KeyVersionTable } from './schema.ts';
+import type { Unsealed } from './changes.ts';
+import { flag, readList } from './rows.ts';
+import type { KeyObjectTable, KeyTable, KeyVersionTable } from './schema.ts';
 import type { KeyChange, NewKey, NewVersion } from './store.ts';
 
-interface VersionColumns {
-  v_id: string;
-  v_ordinal: number;
-  v_enabled: Flag;
-  v_nbf_ms: number | null;
-  v_exp_ms: number | null;
-  v_created_ms: number;
-  v_updated_ms: number;
-  v_public_key: Uint8Array | null;
-  v_revision: number;
+/** The rows of one key, as a load found them. */
+export interface KeyRows {
+  readonly key: KeyTable;
+  /** Ascending ordinal; none for a tombstone. */
+  readonly versions: readonly KeyVersionTable[];
+  readonly objects: readonly KeyObjectTable[];
 }
 
-interface ObjectColumns {
-  o_family: KeyObjectTable['family'];
-  o_object_id: string;
-  o_proof: Uint8Array;
-}
-
-/** Null where the outer join found nothing. */
-type Joined<T> = { [Column in keyof T]: T[Column] | null };
-export type JoinedRow = KeyTable & Joined<VersionColumns> & Joined<ObjectColumns>;
-
-type Rows<T> = readonly [T, ...T[]];
-
-export function keyRow(key: NewKey, ordinal: number): KeyTable {
+export function keyRow(key: NewKey, ordinal: number, parts: Uint8Array): Unsealed<'key'> {
   return {
     vault_id: key.vaultId,
     id: key.id,
@@ -54,15 +36,21 @@ export function keyRow(key: NewKey, ordinal: number): KeyTable {
     compromised_ms: key.compromisedMs,
     destroyed_ms: key.destroyedMs,
     ordinal,
-    revision: FIRST_REVISION,
+    parts,
   };
 }
 
-export function versionRow(key: NewKey, version: NewVersion): KeyVersionTable {
+/** Which key a version belongs to. */
+export interface KeyPlace {
+  readonly vaultId: string;
+  readonly keyId: string;
+}
+
+export function versionRow({ vaultId, keyId }: KeyPlace, ordinal: number, version: NewVersion): Unsealed<'key_version'> {
   return {
-    vault_id: key.vaultId,
-    key_id: key.id,
-    ordinal: version.ordinal,
+    vault_id: vaultId,
+    key_id: keyId,
+    ordinal,
     id: version.id,
     enabled: flag(version.enabled),
     nbf_ms: version.nbfMs,
@@ -70,23 +58,22 @@ export function versionRow(key: NewKey, version: NewVersion): KeyVersionTable {
     created_ms: version.createdMs,
     updated_ms: version.updatedMs,
     public_key: version.publicKey,
-    revision: FIRST_REVISION,
   };
 }
 
-export function objectRow(key: NewKey, version: NewVersion, object: KeyObject): KeyObjectTable {
+export function objectRow({ vaultId, keyId }: KeyPlace, ordinal: number, object: KeyObject): Unsealed<'key_object'> {
   return {
     object_id: object.objectId,
-    vault_id: key.vaultId,
-    key_id: key.id,
-    version_ordinal: version.ordinal,
+    vault_id: vaultId,
+    key_id: keyId,
+    version_ordinal: ordinal,
     family: object.family,
     proof: object.proof,
   };
 }
 
 /** Members left out give no column, so that they stay as they are. */
-export function changedColumns(change: KeyChange): Partial<KeyTable> {
+export function changedColumns(change: KeyChange): Partial<Unsealed<'key'>> {
   return {
     ...(change.label !== undefined && { label: change.label }),
     ...(change.state !== undefined && { state: change.state }),
@@ -97,13 +84,7 @@ export function changedColumns(change: KeyChange): Partial<KeyTable> {
   };
 }
 
-/** Folds rows sorted by key and, within it, by version. */
-export function toKeys(rows: readonly JoinedRow[]): Key[] {
-  return runs(rows, (row) => row.id).map(toKey);
-}
-
-function toKey(rows: Rows<JoinedRow>): Key {
-  const [row] = rows;
+export function toKey({ key: row, versions, objects }: KeyRows): Key {
   return {
     vaultId: row.vault_id,
     id: row.id,
@@ -125,45 +106,25 @@ function toKey(rows: Rows<JoinedRow>): Key {
     destroyedMs: row.destroyed_ms,
     ordinal: row.ordinal,
     revision: row.revision,
-    versions: runs(rows.filter(hasVersion), (of) => of.v_ordinal).map(toVersion),
+    versions: versions.map((version) => toVersion(version, objects)),
   };
 }
 
-function toVersion(rows: Rows<JoinedRow & VersionColumns>): KeyVersion {
-  const [row] = rows;
+function toVersion(row: KeyVersionTable, objects: readonly KeyObjectTable[]): KeyVersion {
   return {
-    id: row.v_id,
-    ordinal: row.v_ordinal,
-    enabled: row.v_enabled === 1,
-    nbfMs: row.v_nbf_ms,
-    expMs: row.v_exp_ms,
-    createdMs: row.v_created_ms,
-    updatedMs: row.v_updated_ms,
-    publicKey: row.v_public_key,
-    objects: rows.filter(hasObject).map(toObject),
-    revision: row.v_revision,
+    id: row.id,
+    ordinal: row.ordinal,
+    enabled: row.enabled === 1,
+    nbfMs: row.nbf_ms,
+    expMs: row.exp_ms,
+    createdMs: row.created_ms,
+    updatedMs: row.updated_ms,
+    publicKey: row.public_key,
+    objects: objects.filter(({ version_ordinal }) => version_ordinal === row.ordinal).map(toObject),
+    revision: row.revision,
   };
 }
 
-function toObject(row: ObjectColumns): KeyObject {
-  return { family: row.o_family, objectId: row.o_object_id, proof: row.o_proof };
-}
-
-function hasVersion(row: JoinedRow): row is JoinedRow & VersionColumns {
-  return row.v_id !== null;
-}
-
-function hasObject<T extends JoinedRow>(row: T): row is T & ObjectColumns {
-  return row.o_object_id !== null;
-}
-
-/** Adjacent rows with an equal mark. */
-function runs<T>(rows: readonly T[], mark: (row: T) => unknown): [T, ...T[]][] {
-  const found: [T, ...T[]][] = [];
-  for (const row of rows) {
-    const last = found.at(-1);
-    if (last !== undefined && mark(last[0]) === mark(row)) last.push(row);
-    else found.push([row]);
-  }
-  return found;
+function toObject(row: KeyObjectTable): KeyObject {
+  return { family: row.family, objectId: row.object_id, proof: row.proof };
 }

@@ -1,87 +1,153 @@
-/** Statements on keys, versions and objects, common to every database. Each takes the connection or transaction to run on. */
+/** Statements on keys, versions and objects, common to every database. */
 
-import type { Kysely, SelectQueryBuilder } from 'kysely';
+import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Key } from '../keys/key.ts';
-import { keyRow, objectRow, toKeys, versionRow } from './key-rows.ts';
-import type { KeyTable, Schema } from './schema.ts';
+import type { Key, KeyState } from '../keys/key.ts';
+import type { Changes, Unsealed } from './changes.ts';
+import type { Damage } from './evidence.ts';
+import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
+import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
+import { damaged, partsOf, sameBytes, type StoreMacs } from './seal.ts';
 import type { KeyPage, NewKey, NewVersion } from './store.ts';
+import { brokenSeals, damageIn, type Loaded, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
 
-export async function findKey(db: Db, vaultId: string, keyId: string): Promise<Key | undefined> {
-  const one = db.selectFrom('key').selectAll().where('vault_id', '=', vaultId).where('id', '=', keyId);
-  const [key] = toKeys(await withVersions(db, one).execute());
-  return key;
+export async function loadKey(db: Db, macs: StoreMacs, vaultId: string, keyId: string): Promise<Loaded<Key | undefined>> {
+  const row = await db
+    .selectFrom('key').selectAll().where('vault_id', '=', vaultId).where('id', '=', keyId).executeTakeFirst();
+  if (row !== undefined) {
+    const { value: [key], damage } = await withParts(db, macs, vaultId, [row]);
+    return { value: key, damage };
+  }
+  const pk = `${vaultId}/${keyId}`;
+  const gone = await wasRemoved(db, 'key', pk);
+  return { value: undefined, damage: gone ? [{ table: 'key', row: pk, reason: 'removed' }] : [] };
 }
 
-export async function listKeys(db: Db, page: KeyPage): Promise<Key[]> {
-  if (page.states.length === 0) return []; // `in ()` is not SQL everywhere
-  return toKeys(await pageQuery(db, page).execute());
+/** Damaged keys are not in the value. */
+export async function loadPage(db: Db, macs: StoreMacs, page: KeyPage): Promise<Loaded<readonly Key[]>> {
+  if (page.states.length === 0) return { value: [], damage: [] }; // `in ()` is not SQL everywhere
+  return withParts(db, macs, page.vaultId, await pageQuery(db, page).execute());
 }
 
-/** Apart from `listKeys` so that a test can ask the database for its plan. */
-export function pageQuery(db: Db, page: KeyPage) {
-  const keys = db
+const TOMBSTONES: ReadonlySet<KeyState> = new Set(['destroyed', 'destroyed_compromised']);
+
+/** Apart from `loadPage` so that a test can ask the database for its plan. */
+export function pageQuery(db: Db, { vaultId, states, afterOrdinal, limit }: KeyPage) {
+  const [only] = states;
+  return db
     .selectFrom('key')
     .selectAll()
-    .where('vault_id', '=', page.vaultId)
-    .where('ordinal', '>', page.afterOrdinal)
-    .where('state', 'in', page.states)
+    .where('vault_id', '=', vaultId)
+    .where('ordinal', '>', afterOrdinal)
+    // Each of these has an index of its own, in the order of the page.
+    .$if(states.length === 1, (query) => query.where('state', '=', only ?? 'active'))
+    .$if(states.length > 1, (query) => query.where('state', 'in', states))
+    .$if(states.every((state) => !TOMBSTONES.has(state)), (query) => query.where('live_name', 'is not', null))
     .orderBy('ordinal')
-    .limit(page.limit);
-  return withVersions(db, keys);
+    .limit(limit);
 }
 
-/** The join leaves out versions of tombstones, as the contract says. */
-function withVersions(db: Db, keys: SelectQueryBuilder<Schema, 'key', KeyTable>) {
-  return db
-    .selectFrom(keys.as('k'))
-    .leftJoin('key_version as v', (join) =>
-      join.onRef('v.vault_id', '=', 'k.vault_id').onRef('v.key_id', '=', 'k.id').on('k.live_name', 'is not', null),
-    )
-    .leftJoin('key_object as o', (join) =>
-      join
-        .onRef('o.vault_id', '=', 'v.vault_id')
-        .onRef('o.key_id', '=', 'v.key_id')
-        .onRef('o.version_ordinal', '=', 'v.ordinal'),
-    )
-    .selectAll('k')
-    .select(['v.id as v_id', 'v.ordinal as v_ordinal', 'v.enabled as v_enabled', 'v.nbf_ms as v_nbf_ms'])
-    .select(['v.exp_ms as v_exp_ms', 'v.created_ms as v_created_ms', 'v.updated_ms as v_updated_ms'])
-    .select(['v.public_key as v_public_key', 'v.revision as v_revision'])
-    .select(['o.family as o_family', 'o.object_id as o_object_id', 'o.proof as o_proof'])
-    .orderBy('k.ordinal')
-    .orderBy('v.ordinal')
-    .orderBy('o.object_id')
-    .orderBy('o.family');
+async function withParts(db: Db, macs: StoreMacs, vaultId: string, rows: readonly KeyTable[]): Promise<Loaded<readonly Key[]>> {
+  const living = rows.filter(({ live_name }) => live_name !== null).map(({ id }) => id);
+  const versions = await partsIn(db, 'key_version', vaultId, living);
+  const objects = await partsIn(db, 'key_object', vaultId, living);
+  const damage = await damageIn(db, macs, 'key', rows);
+  const keys = rows.map((key): KeyRows => ({
+    key,
+    versions: versions.filter(({ key_id }) => key_id === key.id).sort((left, right) => left.ordinal - right.ordinal),
+    objects: objects.filter(({ key_id }) => key_id === key.id).sort(byId),
+  }));
+  for (const of of keys) damage.push(...damageInParts(macs, of));
+  const broken = new Set(damage.map(({ row }) => row));
+  const whole = keys.filter(({ key }) => !broken.has(pkOf(key)));
+  return { value: whole.map(toKey), damage };
+}
+
+function byId(left: KeyObjectTable, right: KeyObjectTable): number {
+  if (left.object_id !== right.object_id) return left.object_id < right.object_id ? -1 : 1;
+  return left.family < right.family ? -1 : 1;
+}
+
+function partsIn(db: Db, table: 'key_version', vaultId: string, keyIds: readonly string[]): Promise<KeyVersionTable[]>;
+function partsIn(db: Db, table: 'key_object', vaultId: string, keyIds: readonly string[]): Promise<KeyObjectTable[]>;
+async function partsIn(db: Db, table: 'key_version' | 'key_object', vaultId: string, keyIds: readonly string[]) {
+  if (keyIds.length === 0) return [];
+  return db.selectFrom(table).selectAll().where('vault_id', '=', vaultId).where('key_id', 'in', keyIds).execute();
+}
+
+function pkOf({ vault_id, id }: KeyTable): string {
+  return `${vault_id}/${id}`;
+}
+
+/** The key row vouches for the rows below it; damage below is told of the key too, which must not be used. */
+function damageInParts(macs: StoreMacs, { key, versions, objects }: KeyRows): Damage[] {
+  const below = [...brokenSeals(macs, 'key_version', versions), ...brokenSeals(macs, 'key_object', objects)];
+  const whole = key.parts === null ? versions.length === 0 : sameBytes(key.parts, partsOf(sealsOf(versions, objects)));
+  return whole && below.length === 0 ? [] : [...below, { table: 'key', row: pkOf(key), reason: 'parts' }];
+}
+
+function sealsOf(versions: readonly KeyVersionTable[], objects: readonly KeyObjectTable[]): Uint8Array[] {
+  return [...versions, ...objects].map(({ seal }) => seal);
 }
 
 export async function countLiveKeys(db: Db): Promise<number> {
   const { live } = await db
     .selectFrom('key')
     .select((of) => of.fn.count<number>('live_name').as('live'))
+    .where('live_name', 'is not', null)
     .executeTakeFirstOrThrow();
-  return live;
+  return Number(live);
 }
 
-/** Position after the newest key of the vault. The caller holds the vault's lock, or two keys get the same. */
+/** Position after the newest key of the vault; the transaction holds the head, so nobody else takes it. */
 async function nextOrdinal(db: Db, vaultId: string): Promise<number> {
-  const { last } = await db
-    .selectFrom('key')
-    .select((of) => of.fn.max('ordinal').as('last'))
-    .where('vault_id', '=', vaultId)
-    .$castTo<{ last: number | null }>()
-    .executeTakeFirstOrThrow();
-  return last === null ? 0 : last + 1;
+  const last = await db
+    .selectFrom('key').select('ordinal').where('vault_id', '=', vaultId).orderBy('ordinal', 'desc').limit(1).executeTakeFirst();
+  return last === undefined ? 0 : last.ordinal + 1;
 }
 
-export async function insertKey(db: Db, key: NewKey, version: NewVersion): Promise<Key> {
-  await db.insertInto('key').values(keyRow(key, await nextOrdinal(db, key.vaultId))).execute();
-  await db.insertInto('key_version').values(versionRow(key, version)).execute();
-  const objects = version.objects.map((object) => objectRow(key, version, object));
-  if (objects.length > 0) await db.insertInto('key_object').values(objects).execute();
-  return existingKey(db, key.vaultId, key.id);
+export async function insertKey(changes: Changes, key: NewKey, version: NewVersion): Promise<void> {
+  const parts = await insertVersion(changes, { vaultId: key.vaultId, keyId: key.id }, 0, version);
+  await changes.insert('key', keyRow(key, await nextOrdinal(changes.db, key.vaultId), partsOf(parts)));
+}
+
+/** @returns the seals of the new rows */
+async function insertVersion(changes: Changes, place: KeyPlace, ordinal: number, version: NewVersion): Promise<Uint8Array[]> {
+  const own = await changes.insert('key_version', versionRow(place, ordinal, version));
+  const objects = await changes.insert('key_object', ...version.objects.map((object) => objectRow(place, ordinal, object)));
+  return [...own, ...objects];
+}
+
+/** @throws KmsError `not-found`, `wrong-state` for a key that must not get another version */
+export function assertMayRotate(key: KeyTable | undefined): asserts key is KeyTable {
+  if (key === undefined || key.live_name === null) throw noSuchKey();
+  if (key.state !== 'active') throw new KmsError('wrong-state', `the key is ${key.state}`);
+}
+
+export async function addVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
+  const { versions, objects } = await wholeKey(changes, place);
+  const ordinal = Math.max(...versions.map((row) => row.ordinal)) + 1;
+  const added = await insertVersion(changes, place, ordinal, version);
+  const parts = partsOf([...sealsOf(versions, objects), ...added]);
+  await changes.update('key', { vault_id: place.vaultId, id: place.keyId }, null, { parts });
+}
+
+/** The rows of a key that may get another version. @throws KmsError `integrity` when they do not belong together */
+async function wholeKey(changes: Changes, { vaultId, keyId }: KeyPlace): Promise<KeyRows> {
+  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
+  assertMayRotate(key);
+  return { key, ...(await wholeParts(changes, key)) };
+}
+
+/** What stands below a key row, verified. @throws KmsError `integrity` */
+async function wholeParts(changes: Changes, key: KeyTable): Promise<Omit<KeyRows, 'key'>> {
+  const versions = await partsIn(changes.db, 'key_version', key.vault_id, [key.id]);
+  const objects = await partsIn(changes.db, 'key_object', key.vault_id, [key.id]);
+  const [first] = damageInParts(changes.macs, { key, versions, objects });
+  if (first !== undefined) throw damaged(`${first.table} ${first.row}: the stored row is damaged`);
+  return { versions, objects };
 }
 
 /**
@@ -90,31 +156,51 @@ export async function insertKey(db: Db, key: NewKey, version: NewVersion): Promi
  * @throws KmsError `conflict` when it is not; `not-found` when there is no such live key
  */
 export async function changeKey(
-  db: Db,
-  vaultId: string,
-  keyId: string,
+  changes: Changes,
+  { vaultId, keyId }: KeyPlace,
   revision: number,
-  columns: Partial<KeyTable>,
-): Promise<Key> {
-  const { numUpdatedRows } = await db
-    .updateTable('key')
-    .set({ ...columns, revision: revision + 1 })
-    .where('vault_id', '=', vaultId)
-    .where('id', '=', keyId)
-    .where('revision', '=', revision)
-    .where('live_name', 'is not', null)
-    .executeTakeFirstOrThrow();
-  const key = await existingKey(db, vaultId, keyId);
-  if (numUpdatedRows === 1n) return key;
-  throw key.revision === revision ? noSuchKey() : new KmsError('conflict', 'the key was changed by another request');
-}
-
-async function existingKey(db: Db, vaultId: string, keyId: string): Promise<Key> {
-  const key = await findKey(db, vaultId, keyId);
+  columns: Partial<Unsealed<'key'>>,
+): Promise<void> {
+  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
   if (key === undefined) throw noSuchKey();
-  return key;
+  if (key.revision !== revision) throw new KmsError('conflict', 'the key was changed by another request');
+  if (key.live_name === null) throw noSuchKey();
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
 }
 
-function noSuchKey(): KmsError {
+/**
+ * Makes a live key a tombstone, if it still is at `revision`.
+ *
+ * @returns the CKA_IDs of all its versions, each once @throws KmsError as `changeKey`, and `integrity`
+ */
+export async function buryKey(
+  changes: Changes,
+  { vaultId, keyId }: KeyPlace,
+  revision: number,
+  columns: Pick<KeyTable, 'state' | 'destroyed_ms'>,
+): Promise<readonly string[]> {
+  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
+  if (key === undefined) throw noSuchKey();
+  // A forged row below it must not lead to the destruction of somebody else's objects.
+  const { objects } = await wholeParts(changes, key);
+  await changeKey(changes, { vaultId, keyId }, revision, { ...columns, live_name: null, parts: null });
+  changes.buried();
+  return [...new Set(objects.map(({ object_id }) => object_id))];
+}
+
+/** CKA_IDs among these whose key is destroyed, and whose destruction is not complete. */
+export async function ofTombstones(db: Db, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
+  if (objectIds.length === 0) return new Set();
+  const rows = await db
+    .selectFrom('key_object as o')
+    .innerJoin('key as k', (join) => join.onRef('k.vault_id', '=', 'o.vault_id').onRef('k.id', '=', 'o.key_id'))
+    .select('o.object_id')
+    .where('o.object_id', 'in', objectIds)
+    .where('k.live_name', 'is', null)
+    .execute();
+  return new Set(rows.map(({ object_id }) => object_id));
+}
+
+export function noSuchKey(): KmsError {
   return new KmsError('not-found', 'no such key');
 }

@@ -1,11 +1,9 @@
 /** What all row mapping shares, and intents. Pure. */
 
 import { KmsError } from '../errors.ts';
-import type { Flag, IntentTable } from './schema.ts';
-import type { Intent } from './store.ts';
-
-/** What every row begins with; `commitCreate` asks for it. */
-export const FIRST_REVISION = 0;
+import type { Unsealed } from './changes.ts';
+import type { Flag, IntentTable, PinLatchTable, ProcessTable } from './schema.ts';
+import type { Announcement, Intent, PinLatch, ProcessRow } from './store.ts';
 
 /** A row as its maker hands it over. */
 export type Fresh<T> = Omit<T, 'revision'>;
@@ -29,16 +27,18 @@ function parse(text: string): unknown {
   }
 }
 
-export function intentRow(of: Fresh<Intent>): IntentTable {
+/** @param slot see `IntentTable` */
+export function intentRow(of: Announcement, action: Intent['action']): Unsealed<'intent'> {
   return {
     id: of.id,
-    action: of.action,
+    action,
+    state: 'announced',
+    slot: action === 'rotate' ? null : `${action}/${of.vaultId}/${of.keyId}`,
     vault_id: of.vaultId,
     key_id: of.keyId,
     object_ids: JSON.stringify(of.objectIds),
     boot_id: of.bootId,
     created_ms: of.createdMs,
-    revision: FIRST_REVISION,
   };
 }
 
@@ -46,6 +46,7 @@ export function toIntent(row: IntentTable): Intent {
   return {
     id: row.id,
     action: row.action,
+    state: row.state,
     vaultId: row.vault_id,
     keyId: row.key_id,
     objectIds: readList(row.object_ids),
@@ -53,4 +54,38 @@ export function toIntent(row: IntentTable): Intent {
     createdMs: row.created_ms,
     revision: row.revision,
   };
+}
+
+export function processRow(of: ProcessRow): Omit<ProcessTable, 'seal'> {
+  return {
+    boot_id: of.bootId,
+    host_id: of.hostId,
+    pid: of.pid,
+    born: of.born,
+    started_ms: of.startedMs,
+    lease_ms: of.leaseMs,
+    stream_seq: of.stream.seq,
+    head: of.stream.head,
+    checkpoint: of.stream.checkpoint,
+    state: of.state,
+    settled_ms: of.settledMs,
+  };
+}
+
+export function toProcess(row: ProcessTable): ProcessRow {
+  return {
+    bootId: row.boot_id,
+    hostId: row.host_id,
+    pid: row.pid,
+    born: row.born,
+    startedMs: row.started_ms,
+    leaseMs: row.lease_ms,
+    stream: { seq: row.stream_seq, head: row.head, checkpoint: row.checkpoint },
+    state: row.state,
+    settledMs: row.settled_ms,
+  };
+}
+
+export function toPinLatch(row: PinLatchTable): PinLatch {
+  return { hostId: row.host_id, source: row.source, atMs: row.at_ms };
 }

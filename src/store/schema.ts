@@ -3,8 +3,8 @@
  * integer milliseconds since the epoch, blobs are bytes. What the columns mean stands in `keys/key.ts` and `store.ts`;
  * the `…rows.ts` files translate.
  *
- * Every table whose rows change alone has its own `revision`. No column is derived from another one but
- * `key.live_name`, so that a later migration can add seal, epoch and journal number to each (integrity.md §3).
+ * Rows that matter are sealed (integrity §3): they extend `SealColumns`, are written only by `changes.ts`, and stand with
+ * the meaning of each column in `sealed-tables.ts`.
  */
 
 import type { Assignment, Credential, Family, Installation, InternalKeyName, Key, Vault } from '../keys/key.ts';
@@ -14,7 +14,18 @@ export type Flag = 0 | 1;
 type JsonText = string;
 type Ms = number;
 
-export interface InstallationTable {
+export interface SealColumns {
+  /** Of the journal entry that wrote the row. */
+  seq: number;
+  /** Of the store, when the row was written. */
+  epoch: number;
+  /** From 0, raised by each change. */
+  revision: number;
+  /** HMAC-SHA-256 over all other columns. */
+  seal: Uint8Array;
+}
+
+export interface InstallationTable extends SealColumns {
   /** Always 1, and the primary key: there is at most one row. */
   singleton: 1;
   id: string;
@@ -23,17 +34,16 @@ export interface InstallationTable {
   token_serial: string;
   access_ca: string;
   created_ms: Ms;
-  revision: number;
 }
 
-export interface InternalKeyTable {
+export interface InternalKeyTable extends SealColumns {
   name: InternalKeyName;
   object_id: string;
   proof: Uint8Array;
   public_key: Uint8Array | null;
 }
 
-export interface VaultTable {
+export interface VaultTable extends SealColumns {
   id: string;
   name: string;
   /** Order of creation, from 0; times may be equal. */
@@ -48,10 +58,9 @@ export interface VaultTable {
   compromise_rule: Vault['compromiseRule'];
   profile: Vault['profile'];
   created_ms: Ms;
-  revision: number;
 }
 
-export interface KeyTable {
+export interface KeyTable extends SealColumns {
   vault_id: string;
   id: string;
   name: string;
@@ -73,10 +82,11 @@ export interface KeyTable {
   compromised_ms: Ms | null;
   destroyed_ms: Ms | null;
   ordinal: number;
-  revision: number;
+  /** SHA-256 over the seals of its versions and objects: one row speaks for all; null for a tombstone. */
+  parts: Uint8Array | null;
 }
 
-export interface KeyVersionTable {
+export interface KeyVersionTable extends SealColumns {
   vault_id: string;
   key_id: string;
   ordinal: number;
@@ -87,10 +97,9 @@ export interface KeyVersionTable {
   created_ms: Ms;
   updated_ms: Ms;
   public_key: Uint8Array | null;
-  revision: number;
 }
 
-export interface KeyObjectTable {
+export interface KeyObjectTable extends SealColumns {
   object_id: string;
   vault_id: string;
   key_id: string;
@@ -105,18 +114,20 @@ export interface InvocationCounterTable {
   reserved: number;
 }
 
-export interface IntentTable {
+export interface IntentTable extends SealColumns {
   id: string;
   action: Intent['action'];
+  state: Intent['state'];
+  /** Unique: one creation and one destruction at a time of one key; null for new versions. */
+  slot: string | null;
   vault_id: string;
   key_id: string;
   object_ids: JsonText;
   boot_id: string;
   created_ms: Ms;
-  revision: number;
 }
 
-export interface CredentialTable {
+export interface CredentialTable extends SealColumns {
   issuer_key_hash: string;
   serial: string;
   vault_id: string;
@@ -124,10 +135,9 @@ export interface CredentialTable {
   not_after_ms: Ms;
   created_ms: Ms;
   revoked_ms: Ms | null;
-  revision: number;
 }
 
-export interface AssignmentTable {
+export interface AssignmentTable extends SealColumns {
   id: string;
   method: Assignment['method'];
   issuer: string;
@@ -136,10 +146,87 @@ export interface AssignmentTable {
   vault_id: string | null;
   key_id: string | null;
   created_ms: Ms;
+}
+
+/** One row: the end of the journal (integrity §4). */
+export interface HeadTable {
+  singleton: 1;
+  epoch: number;
+  seq: number;
+  /** Of the newest journal entry; 32 zero bytes before the first. */
+  mac: Uint8Array;
+  key_epoch: number;
+  /** Rows of all sealed tables together. */
+  live_rows: number;
+  /** Keys that are destroyed. */
+  tombstones: number;
+  store_id: string;
+  /** `moved`: another store went on from here; this one never serves again. */
+  status: 'serving' | 'moved';
+  seal: Uint8Array;
+}
+
+/** One entry for each change of a sealed row, chained by `mac`. */
+export interface JournalTable {
+  seq: number;
+  epoch: number;
+  /** By the database's clock. */
+  at_ms: Ms;
+  tbl: string;
+  pk: string;
   revision: number;
+  row_seal: Uint8Array;
+  /** Boot id of the process, which is the name of its audit stream. */
+  stream: string;
+  request_id: string;
+  /** The row as JSON, bytes as hex SHA-256; null when the row was removed. */
+  canonical: JsonText | null;
+  prev: Uint8Array;
+  mac: Uint8Array;
+  /** Outside the mac: whether the audit holds the outcome of the request. */
+  recorded: Flag;
+}
+
+/** A server process and its audit stream; sealed, but outside the journal, as it changes each second. */
+export interface ProcessTable {
+  boot_id: string;
+  host_id: string;
+  pid: number;
+  /** Start of the process in clock ticks since the host's: with the pid it names a process for good. */
+  born: string;
+  started_ms: Ms;
+  /** When it last said that it lives, by the database's clock. */
+  lease_ms: Ms;
+  /** Of the newest audit record; -1 before the first. */
+  stream_seq: number;
+  head: string;
+  checkpoint: string;
+  state: 'open' | 'closed' | 'adopted' | 'abandoned';
+  settled_ms: Ms | null;
+  seal: Uint8Array;
+}
+
+/** Work that one process of the installation does for all. */
+export interface DutyTable {
+  name: string;
+  boot_id: string;
+  until_ms: Ms;
+}
+
+/** A PIN that failed stops every login of the installation (design §2). */
+export interface PinLatchTable {
+  host_id: string;
+  /** Fingerprint of the host's PIN source, when it failed or when the host learned of a failure elsewhere. */
+  source: string;
+  at_ms: Ms;
 }
 
 export interface Schema {
+  head: HeadTable;
+  journal: JournalTable;
+  process: ProcessTable;
+  duty: DutyTable;
+  pin_latch: PinLatchTable;
   installation: InstallationTable;
   internal_key: InternalKeyTable;
   vault: VaultTable;

@@ -25,12 +25,16 @@ const RETRY_MS = 2;
 /** Texts differ only in the length of their lists, so that this is never reached in practice. */
 const MAX_STATEMENTS = 500;
 
-const BEGIN_IMMEDIATE = CompiledQuery.raw('begin immediate');
+const BEGIN: Readonly<Record<'write' | 'read', CompiledQuery>> = {
+  write: CompiledQuery.raw('begin immediate'),
+  read: CompiledQuery.raw('begin'),
+};
 
-export function immediateDialect(database: Database.Database): Dialect {
+/** @param use what the connection's transactions are for */
+export function sqliteDialect(database: Database.Database, use: 'write' | 'read'): Dialect {
   return {
     createAdapter: () => new TransactionalAdapter(),
-    createDriver: () => new ImmediateDriver(database),
+    createDriver: () => new ImmediateDriver(database, BEGIN[use]),
     createQueryCompiler: () => new SqliteQueryCompiler(),
     createIntrospector: (db) => new SqliteIntrospector(db),
   };
@@ -49,11 +53,13 @@ class TransactionalAdapter extends SqliteAdapter {
  */
 class ImmediateDriver extends SqliteDriver {
   readonly #database: Database.Database;
+  readonly #begin: CompiledQuery;
   #busySince: number | undefined;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, begin: CompiledQuery) {
     super({ database: preparedOnce(database) });
     this.#database = database;
+    this.#begin = begin;
   }
 
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
@@ -72,7 +78,7 @@ class ImmediateDriver extends SqliteDriver {
    */
   async #tryBegin(connection: DatabaseConnection): Promise<boolean> {
     try {
-      await connection.executeQuery(BEGIN_IMMEDIATE);
+      await connection.executeQuery(this.#begin);
       return true;
     } catch (error) {
       if (!hasCode(error, 'SQLITE_BUSY')) throw error;

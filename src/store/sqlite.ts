@@ -2,19 +2,22 @@
  * The embedded store: one file, any number of server processes on one host. Opens and migrates it; the statements are
  * common to all databases.
  *
- * Two connections per process. The writer runs the transactions. The reader is read-only, so that reads never queue
- * behind a writer that waits for its lock, and so that it sees commits of the writer as those of another connection:
- * `PRAGMA data_version` does not change for a connection's own (runtime-notes §7).
+ * Three connections per process. The writer runs the transactions. The reader is read-only, so that reads never queue
+ * behind a writer that waits for its lock. The watch sees commits of the writer as those of another connection, and
+ * is never inside a transaction: `PRAGMA data_version` does not change for a connection's own commits, and not at all
+ * while it reads a snapshot (runtime-notes §7).
  */
 
-import { closeSync, openSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
 import { unavailable, type Engine } from './engine.ts';
 import { checkSchema, migrate } from './migrations/index.ts';
 import type { Schema } from './schema.ts';
-import { BUSY_MS, immediateDialect } from './sqlite-driver.ts';
+import { damaged } from './seal.ts';
+import { BUSY_MS, sqliteDialect } from './sqlite-driver.ts';
 import { sqliteFault } from './sqlite-errors.ts';
 import { StatementStore } from './statements.ts';
 import type { KeyStore } from './store.ts';
@@ -22,13 +25,14 @@ import type { KeyStore } from './store.ts';
 /**
  * Opens an existing database of exactly this code's schema; creates and migrates nothing.
  *
+ * @param bootId of this process
  * @throws KmsError `store-unavailable` when the file cannot be opened, or its schema is older or newer
  */
-export async function openSqliteStore(path: string): Promise<KeyStore> {
+export async function openSqliteStore(path: string, bootId: string): Promise<KeyStore> {
   const engine = opened(path, () => openEngine(path));
   try {
     await checkSchema(engine.reader);
-    return new StatementStore(engine);
+    return new StatementStore(engine, bootId);
   } catch (error) {
     await engine.close();
     throw openingFault(path, error);
@@ -42,8 +46,10 @@ export async function openSqliteStore(path: string): Promise<KeyStore> {
  */
 export async function migrateSqlite(path: string): Promise<void> {
   const db = opened(path, () => {
+    const isNew = !existsSync(path);
     closeSync(openSync(path, 'a', 0o600)); // SQLite gives its -wal and -shm files the same mode
-    return kysely(openWriter(path));
+    if (isNew) writeIdentity(path);
+    return kysely(openWriter(path), 'write');
   });
   try {
     await migrate(db, 'blob');
@@ -54,12 +60,16 @@ export async function migrateSqlite(path: string): Promise<void> {
   }
 }
 
-function openEngine(path: string): Engine {
+/** The engine of an existing database, whatever its schema. @throws what the driver throws */
+export function openEngine(path: string): Engine {
   const database = openWriter(path);
+  const opened = [database];
   try {
-    return sqliteEngine(database, new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_MS }));
+    const read = new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_MS });
+    opened.push(read);
+    return sqliteEngine(path, database, read, new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_MS }));
   } catch (error) {
-    database.close();
+    for (const each of opened) each.close();
     throw error;
   }
 }
@@ -78,22 +88,33 @@ function openWriter(path: string): Database.Database {
   }
 }
 
-function sqliteEngine(write: Database.Database, read: Database.Database): Engine {
-  const writer = kysely(write);
-  const reader = kysely(read);
-  const version = read.prepare<[], number>('pragma data_version').pluck();
+function sqliteEngine(path: string, write: Database.Database, read: Database.Database, watch: Database.Database): Engine {
+  const writer = kysely(write, 'write');
+  const reader = kysely(read, 'read');
+  const version = watch.prepare<[], number>('pragma data_version').pluck();
+  const { ino } = statSync(path);
   write.pragma('busy_timeout = 0'); // the driver waits instead
   return {
     writer,
     reader,
     rowLocks: false,
     fault: sqliteFault,
+    storeId: () => Promise.resolve(storeIdOf(path, ino)),
+    nowMs: () => Promise.resolve(Date.now()),
+    snapshot: (work) => reader.transaction().execute(work),
     changeCounter: () => version.get() ?? 0,
+    // Other processes ask for the version at each turn of their event loop: none serves what was true before.
+    announce: () => Promise.resolve(),
+    committed: () => undefined,
+    seenEverywhere: () => Promise.resolve(),
+    // One host: its processes take turns through their supervisor.
+    exclusively: (run) => run(),
     ping: async () => {
       await reader.selectFrom('installation').select('id').execute();
     },
     close: async () => {
-      // The writer last: whoever closes last writes the log back, and the reader may not. Both close, used or not.
+      // The writer last: whoever closes last writes the log back, and the others may not. All close, used or not.
+      watch.close();
       await reader.destroy();
       read.close();
       await writer.destroy();
@@ -102,8 +123,27 @@ function sqliteEngine(write: Database.Database, read: Database.Database): Engine
   };
 }
 
-function kysely(database: Database.Database): Kysely<Schema> {
-  return new Kysely<Schema>({ dialect: immediateDialect(database) });
+/** @throws KmsError `integrity` when another file, or none, stands where the open one was: commits would be lost */
+function storeIdOf(path: string, ino: number): string {
+  if (statSync(path, { throwIfNoEntry: false })?.ino !== ino) throw damaged(`${path} was replaced or removed while it was open`);
+  return readFileSync(identityPath(path), 'utf8').trim();
+}
+
+/** Beside the database, so that a copy of the file alone is known for one (integrity §4). */
+function identityPath(path: string): string {
+  return `${path}.id`;
+}
+
+function writeIdentity(path: string): void {
+  try {
+    writeFileSync(identityPath(path), `sqlite:${randomUUID()}\n`, { mode: 0o600, flag: 'wx', flush: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
+function kysely(database: Database.Database, use: 'write' | 'read'): Kysely<Schema> {
+  return new Kysely<Schema>({ dialect: sqliteDialect(database, use) });
 }
 
 function opened<T>(path: string, open: () => T): T {

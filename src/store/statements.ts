@@ -5,100 +5,187 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, KeyState } from '../keys/key.ts';
+import type { Assignment, Key, KeyState } from '../keys/key.ts';
 import * as access from './access-statements.ts';
+import { Changes, type ChangeContext } from './changes.ts';
+import { compareNext } from './compare.ts';
 import * as counters from './counter-statements.ts';
 import { meaning, unavailable, type Engine } from './engine.ts';
+import type { CompareCursor, Damage, Head, Witness } from './evidence.ts';
+import { HeadKeeper } from './head.ts';
 import * as intents from './intent-statements.ts';
-import { changedColumns } from './key-rows.ts';
+import { changedColumns, type KeyPlace } from './key-rows.ts';
 import * as keys from './key-statements.ts';
+import * as processes from './process-statements.ts';
 import type { Schema } from './schema.ts';
-import type { Intent, KeyChange, KeyPage, KeyStore, NewKey, NewVersion } from './store.ts';
+import { damaged, type StoreMacs } from './seal.ts';
+import type {
+  Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
+} from './store.ts';
+import { type Loaded, loadSteadily } from './verified.ts';
 
 type Db = Kysely<Schema>;
 type Tombstone = Parameters<KeyStore['beginDestroy']>[3];
 
 export class StatementStore implements KeyStore {
   readonly #engine: Engine;
+  readonly #bootId: string;
   readonly #running = new Set<Promise<unknown>>();
+  readonly #reported = new Set<string>();
+  readonly #heads: HeadKeeper;
+  #macs: StoreMacs | undefined;
+  #report: (damage: Damage) => void = () => undefined;
   #closed = false;
 
-  constructor(engine: Engine) {
+  /** @param bootId names this process, and its audit stream, in the journal */
+  constructor(engine: Engine, bootId: string) {
     this.#engine = engine;
+    this.#bootId = bootId;
+    this.#heads = new HeadKeeper(engine);
   }
 
   installation() {
-    return this.#read((db) => access.findInstallation(db));
+    return this.#guard(() => access.findInstallation(this.#engine.reader));
   }
 
-  createInstallation(rows: access.FirstRows) {
-    return this.#write((db) => access.insertInstallation(db, rows));
+  async createInstallation(rows: FirstRows, macs: StoreMacs) {
+    const storeId = await this.#guard(() => this.#engine.storeId());
+    await this.#transaction(async (db) => {
+      if (await access.hasInstallation(db)) throw access.alreadyInstalled();
+      const first = this.#heads.first(storeId);
+      const changes = await Changes.begin(db, this.#context(macs, storeId), 'init', first);
+      await access.insertInstallation(changes, rows);
+      await changes.finish();
+    });
+    await this.unlock(macs);
+  }
+
+  async unlock(macs: StoreMacs) {
+    await this.#guard(async () => {
+      await this.#heads.unlock(macs);
+      const { damage } = await loadSteadily(() => access.checkInstallation(this.#engine.reader, macs));
+      const [first] = damage;
+      if (first !== undefined) throw damaged(`${first.table} ${first.row}: the stored row is damaged (${first.reason})`);
+    });
+    this.#macs = macs;
+  }
+
+  onDamage(report: (damage: Damage) => void) {
+    this.#report = report;
+  }
+
+  head(): Head {
+    this.#unlocked();
+    return this.#heads.known();
+  }
+
+  pollHead() {
+    return this.#guard(() => this.#heads.poll());
+  }
+
+  examine(witness: Witness) {
+    return this.#guard(() => this.#heads.examine(witness));
+  }
+
+  compare(cursor?: CompareCursor) {
+    return this.#guard(async () => {
+      const { next, damage } = await compareNext(this.#engine, this.#unlocked(), this.#heads, cursor);
+      damage.forEach((of) => { this.#tell(of); });
+      return next;
+    });
   }
 
   vaults() {
-    return this.#read((db) => access.listVaults(db));
+    return this.#whole((db, macs) => access.listVaults(db, macs));
   }
 
   credential(issuerKeyHash: string, serial: string) {
-    return this.#read((db) => access.findCredential(db, issuerKeyHash, serial));
+    return this.#whole((db, macs) => access.findCredential(db, macs, issuerKeyHash, serial));
   }
 
   assignments(method: Assignment['method'], issuer: string, subject: string) {
-    return this.#read((db) => access.findAssignments(db, method, issuer, subject));
+    return this.#whole((db, macs) => access.findAssignments(db, macs, method, issuer, subject));
   }
 
   findKey(vaultId: string, keyId: string) {
-    return this.#read((db) => keys.findKey(db, vaultId, keyId));
+    return this.#whole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
   }
 
   listKeys(page: KeyPage) {
-    return this.#read((db) => keys.listKeys(db, page));
+    return this.#partly((db, macs) => keys.loadPage(db, macs, page));
   }
 
   countLiveKeys() {
-    return this.#read((db) => keys.countLiveKeys(db));
+    return this.#guard(() => keys.countLiveKeys(this.#engine.reader));
   }
 
-  beginCreate(intent: Omit<Intent, 'revision' | 'action'>) {
-    return this.#write((db) => intents.announceCreate(db, intent));
+  ofTombstones(objectIds: readonly string[]) {
+    return this.#guard(() => keys.ofTombstones(this.#engine.reader, objectIds));
   }
 
-  commitCreate(intentId: string, key: NewKey, version: NewVersion) {
-    return this.#write(async (db) => {
-      await intents.redeemCreate(db, intentId, key.vaultId, key.id);
-      await this.#lockVault(db, key.vaultId);
-      return keys.insertKey(db, key, version);
+  beginCreate(intent: Announcement, requestId: string) {
+    return this.#change(requestId, (changes) => intents.announceCreate(changes, intent));
+  }
+
+  async commitCreate(intentId: string, key: NewKey, version: NewVersion, requestId: string) {
+    await this.#change(requestId, async (changes) => {
+      await intents.redeem(changes, 'create', intentId, key.vaultId, key.id);
+      await keys.insertKey(changes, key, version);
     });
+    return this.#existing({ vaultId: key.vaultId, keyId: key.id });
   }
 
-  removeIntent(intentId: string) {
-    return this.#write((db) => intents.removeIntent(db, intentId));
+  beginRotate(intent: Announcement, requestId: string) {
+    return this.#change(requestId, (changes) => intents.announceRotate(changes, intent));
+  }
+
+  async commitVersion(intentId: string, vaultId: string, keyId: string, version: NewVersion, requestId: string) {
+    await this.#change(requestId, async (changes) => {
+      await intents.redeem(changes, 'rotate', intentId, vaultId, keyId);
+      await keys.addVersion(changes, { vaultId, keyId }, version);
+    });
+    return this.#existing({ vaultId, keyId });
+  }
+
+  abortIntent(intentId: string, revision: number, requestId: string) {
+    return this.#change(requestId, (changes) => intents.abortIntent(changes, intentId, revision));
+  }
+
+  removeIntent(intentId: string, requestId: string) {
+    return this.#change(requestId, (changes) => intents.removeIntent(changes, intentId));
   }
 
   intents() {
-    return this.#read((db) => intents.listIntents(db));
+    return this.#partly((db, macs) => intents.listIntents(db, macs));
   }
 
-  updateKey(vaultId: string, keyId: string, revision: number, change: KeyChange) {
-    return this.#write((db) => {
-      if (isTombstone(change.state)) throw new KmsError('internal', 'only beginDestroy makes a tombstone');
-      return keys.changeKey(db, vaultId, keyId, revision, changedColumns(change));
-    });
+  async updateKey(vaultId: string, keyId: string, revision: number, change: KeyChange, requestId: string) {
+    if (isTombstone(change.state)) throw new KmsError('internal', 'only beginDestroy makes a tombstone');
+    await this.#change(requestId, (changes) => keys.changeKey(changes, { vaultId, keyId }, revision, changedColumns(change)));
+    return this.#existing({ vaultId, keyId });
   }
 
-  beginDestroy(
+  async beginDestroy(
     vaultId: string,
     keyId: string,
     revision: number,
     tombstone: Tombstone,
-    intent: Omit<Intent, 'revision' | 'action' | 'vaultId' | 'keyId'>,
+    intent: Omit<Announcement, 'vaultId' | 'keyId' | 'objectIds'>,
+    requestId: string,
   ) {
-    const columns = { state: tombstone.state, destroyed_ms: tombstone.destroyedMs, live_name: null };
-    return this.#write(async (db) => {
-      const key = await keys.changeKey(db, vaultId, keyId, revision, columns);
-      await intents.insertIntent(db, { ...intent, action: 'destroy', vaultId, keyId });
-      return key;
+    const columns = { state: tombstone.state, destroyed_ms: tombstone.destroyedMs };
+    const objectIds = await this.#change(requestId, async (changes) => {
+      const found = await keys.buryKey(changes, { vaultId, keyId }, revision, columns);
+      await intents.announceDestroy(changes, { ...intent, vaultId, keyId, objectIds: found });
+      return found;
     });
+    return { key: await this.#existing({ vaultId, keyId }), objectIds };
+  }
+
+  async effectiveEverywhere() {
+    const { seq } = this.head();
+    const others = (await this.#liveProcesses()).filter((bootId) => bootId !== this.#bootId);
+    if (others.length > 0) await this.#engine.seenEverywhere(seq, others);
   }
 
   reserveInvocations(objectId: string, count: number, limit: number) {
@@ -109,8 +196,72 @@ export class StatementStore implements KeyStore {
     return this.#write((db) => counters.giveBack(db, objectId, count));
   }
 
-  changeCounter(): number {
+  raiseInvocations(totals: Readonly<Record<string, number>>) {
+    return this.#write((db) => counters.raise(db, totals));
+  }
+
+  enrol(process: Omit<ProcessRow, 'leaseMs' | 'state' | 'settledMs'>) {
+    return this.#write(async (db, macs) => {
+      const leaseMs = await this.#engine.nowMs(db);
+      await processes.enrol(db, macs, { ...process, leaseMs, state: 'open', settledMs: null });
+    });
+  }
+
+  renew(bootId: string, stream: StreamPosition) {
+    return this.#write(async (db, macs) => {
+      const leaseMs = await this.#engine.nowMs(db);
+      await processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { leaseMs, stream });
+    });
+  }
+
+  processes() {
+    return this.#partly((db, macs) => processes.listProcesses(db, macs));
+  }
+
+  nowMs() {
+    return this.#guard(() => this.#engine.nowMs(this.#engine.reader));
+  }
+
+  settleStream(bootId: string, state: 'closed' | 'adopted' | 'abandoned', stream: StreamPosition) {
+    return this.#write(async (db, macs) => {
+      const settledMs = await this.#engine.nowMs(db);
+      return processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { state, settledMs, stream });
+    });
+  }
+
+  unrecorded(bootId: string) {
+    return this.#guard(() => processes.listUnrecorded(this.#engine.reader, bootId));
+  }
+
+  markRecorded(bootId: string, requestIds: readonly string[]) {
+    return this.#write((db) => processes.markRecorded(db, bootId, requestIds));
+  }
+
+  takeDuty(name: string, bootId: string, forMs: number) {
+    return this.#write(async (db) =>
+      processes.takeDuty(db, this.#engine.rowLocks, name, bootId, await this.#engine.nowMs(db), forMs));
+  }
+
+  pinLatches() {
+    return this.#guard(() => processes.listPinLatches(this.#engine.reader));
+  }
+
+  setPinLatch(latch: Omit<PinLatch, 'atMs'>) {
+    return this.#transaction(async (db) => processes.setPinLatch(db, { ...latch, atMs: await this.#engine.nowMs(db) }));
+  }
+
+  clearPinLatches() {
+    return this.#transaction((db) => processes.clearPinLatches(db));
+  }
+
+  exclusively<T>(run: () => Promise<T>) {
     if (this.#closed) throw closed();
+    return this.#engine.exclusively(run);
+  }
+
+  changeCounter(): number {
+    this.#unlocked();
+    this.#heads.assertSound();
     try {
       return this.#engine.changeCounter();
     } catch (error) {
@@ -130,17 +281,84 @@ export class StatementStore implements KeyStore {
     await this.#engine.close();
   }
 
-  /** Ordinals of a vault are given out one at a time. */
-  async #lockVault(db: Db, vaultId: string) {
-    if (!this.#engine.rowLocks) return;
-    await db.selectFrom('vault').select('id').where('id', '=', vaultId).forUpdate().execute();
+  /** @throws KmsError `store-unavailable` when closed or not verified yet */
+  #unlocked(): StoreMacs {
+    if (this.#closed) throw closed();
+    if (this.#macs === undefined) throw unavailable('the store is not verified yet');
+    return this.#macs;
   }
 
-  #read<T>(work: (db: Db) => Promise<T>): Promise<T> {
-    return this.#guard(() => work(this.#engine.reader));
+  #context(macs: StoreMacs, storeId: string): ChangeContext {
+    const { rowLocks } = this.#engine;
+    return { macs, storeId, rowLocks, stream: this.#bootId, nowMs: (db) => this.#engine.nowMs(db) };
   }
 
-  #write<T>(work: (db: Db) => Promise<T>): Promise<T> {
+  async #existing({ vaultId, keyId }: KeyPlace): Promise<Key> {
+    const key = await this.findKey(vaultId, keyId);
+    if (key === undefined) throw keys.noSuchKey();
+    return key;
+  }
+
+  async #liveProcesses(): Promise<readonly string[]> {
+    const all = await this.processes();
+    return all.filter(({ state }) => state === 'open').map(({ bootId }) => bootId);
+  }
+
+  /** Something of which no part may be damaged. @throws KmsError `integrity` */
+  async #whole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
+    const { value, damage } = await this.#load(load);
+    const [first] = damage;
+    if (first === undefined) return value;
+    throw damaged(`${first.table} ${first.row}: the stored row is damaged`);
+  }
+
+  /** A collection, from which the load left out what is damaged. */
+  async #partly<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
+    return (await this.#load(load)).value;
+  }
+
+  #load<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<Loaded<T>> {
+    return this.#guard(async () => {
+      const macs = this.#unlocked();
+      this.#heads.assertSound();
+      const loaded = await loadSteadily(() => load(this.#engine.reader, macs));
+      loaded.damage.forEach((of) => { this.#tell(of); });
+      return loaded;
+    });
+  }
+
+  #tell(damage: Damage): void {
+    const name = JSON.stringify(damage);
+    if (this.#reported.has(name)) return;
+    this.#reported.add(name);
+    this.#report(damage);
+  }
+
+  /** A transaction on sealed rows; its head is known here as soon as it has committed. */
+  async #change<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
+    return this.#guard(async () => {
+      const macs = this.#unlocked();
+      this.#heads.assertSound();
+      const context = this.#context(macs, this.#heads.known().storeId);
+      const { value, head } = await this.#engine.writer.transaction().execute(async (db) => {
+        const changes = await Changes.begin(db, context, requestId);
+        this.#heads.assertFollows(changes.head);
+        const result = await work(changes);
+        const after = await changes.finish();
+        await this.#engine.announce(db, after.seq);
+        return { value: result, head: after };
+      });
+      this.#heads.committed(head);
+      return value;
+    });
+  }
+
+  /** A transaction on rows outside the journal. */
+  #write<T>(work: (db: Db, macs: StoreMacs) => Promise<T>): Promise<T> {
+    return this.#transaction((db) => work(db, this.#unlocked()));
+  }
+
+  #transaction<T>(work: (db: Db) => Promise<T>): Promise<T> {
     return this.#guard(() => this.#engine.writer.transaction().execute(work));
   }
 

@@ -22,6 +22,10 @@ export interface MetricReadings {
   readonly ready?: () => boolean;
   /** GCM invocations reserved since start. */
   readonly gcmReserved?: () => number;
+  /** Rows of the store that failed their seals since start. */
+  readonly integrityFailures?: () => number;
+  /** What does not fit between store and token, by kind. */
+  readonly findings?: () => Readonly<Record<string, number>>;
 }
 
 export interface TokenJobCount {
@@ -103,6 +107,22 @@ function addReadings(registry: Registry, readings: MetricReadings): void {
     name: 'kms_gcm_reserved_total',
     help: 'GCM invocations reserved.',
     samples: one(readings.gcmReserved),
+  });
+  addStoreReadings(registry, readings);
+}
+
+function addStoreReadings(registry: Registry, readings: MetricReadings): void {
+  addCounter(registry, {
+    name: 'kms_integrity_failures_total',
+    help: 'Rows of the store that failed their seals.',
+    samples: one(readings.integrityFailures),
+  });
+  addGauge(registry, {
+    name: 'kms_reconcile_findings',
+    help: 'What does not fit between store and token, at the newest comparison.',
+    labelNames: ['kind'],
+    aggregator: 'max',
+    samples: by('kind', readings.findings),
   });
 }
 

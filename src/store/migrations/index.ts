@@ -3,15 +3,17 @@
 import { Migrator, type Kysely, type Migration } from 'kysely';
 import { unavailable } from '../engine.ts';
 import type { Schema } from '../schema.ts';
-import { initial, type BytesType } from './0001-initial.ts';
+import { initial, type BytesType } from './0001-sealed.ts';
 
 /** Names sort in the order of the list; a name once released is never changed. */
 function migrations(bytes: BytesType): Record<string, Migration> {
-  return { '0001-initial': initial(bytes) };
+  return { '0001-sealed': initial(bytes) };
 }
 
 const KNOWN = Object.keys(migrations('blob'));
 const TABLE = 'kysely_migration';
+/** Of builds before the first release, whose rows carry no seals: no code seals a row it finds unsealed. */
+const BEFORE_SEALS = '0001-initial';
 
 /**
  * Brings the database to this code's schema, each step in a transaction.
@@ -31,10 +33,11 @@ export async function checkSchema(db: Kysely<Schema>): Promise<void> {
   refuseNewer(names);
   const missing = KNOWN.filter((name) => !names.includes(name));
   if (missing.length === 0) return;
-  throw unavailable(`the database schema is older than this program; it lacks ${missing.join(', ')}`);
+  throw unavailable(`the database schema is older than this program; it lacks ${missing.join(', ')}: run \`kms migrate\``);
 }
 
 function refuseNewer(names: readonly string[]): void {
+  if (names.includes(BEFORE_SEALS)) throw unavailable('the store was made by a pre-release, start with an empty KMS_HOME');
   const unknown = names.filter((name) => !KNOWN.includes(name));
   if (unknown.length === 0) return;
   throw unavailable(`the database schema is newer than this program, which does not know ${unknown.join(', ')}`);

@@ -1,0 +1,158 @@
+/**
+ * The server processes of the installation, as one of them sees them: its lease, the streams of those that ended
+ * without closing theirs, and the outcomes they owed the audit (integrity §7, design §7–8).
+ */
+
+import type { AuditLog } from '../audit/log.ts';
+import type { DeadStream } from '../audit/dead-stream.ts';
+import { adoptionEvent, recoveryEvent } from '../audit/stream-events.ts';
+import { KmsError } from '../errors.ts';
+import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Outbox } from './outbox.ts';
+
+/** A process of the operating system, named for good. */
+export interface Birth {
+  readonly pid: number;
+  readonly born: string;
+}
+
+export interface FleetOptions {
+  readonly store: KeyStore;
+  readonly audit: AuditLog;
+  readonly outbox: Outbox;
+  readonly logger: Logger;
+  readonly hostId: string;
+  readonly bootId: string;
+  readonly birth: Birth;
+  readonly startedMs: number;
+  /** Whether a process of this host still runs. */
+  readonly isRunning: (birth: Birth) => boolean;
+  /** Reads a stream of this host whose process has ended. */
+  readonly readDead: (bootId: string) => Promise<DeadStream>;
+}
+
+/** A process says each second that it lives; others of another host believe it for so long. */
+const LEASE_MS = 30_000;
+/** Without a renewal for so long a process serves nothing: nobody waits for its acknowledgement any more. */
+const FENCE_MS = 20_000;
+/** Streams that ended longer ago are in everybody's checkpoints. */
+const RECENT_MS = 600_000;
+
+export class Fleet {
+  readonly #options: FleetOptions;
+  #renewedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+  }
+
+  /** @throws KmsError `store-unavailable` */
+  async enrol(): Promise<void> {
+    const { store, hostId, bootId, birth, startedMs } = this.#options;
+    const begun = performance.now();
+    const known = (await store.processes()).some((row) => row.bootId === bootId);
+    if (!known) await store.enrol({ bootId, hostId, ...birth, startedMs, stream: this.#position() });
+    this.#renewedAt = begun;
+  }
+
+  /** Says that this process lives, how far its stream is, and which outcomes the audit holds. */
+  async renew(): Promise<void> {
+    const { store, bootId, outbox } = this.#options;
+    const begun = performance.now();
+    await store.renew(bootId, this.#position());
+    this.#renewedAt = begun;
+    await outbox.flush();
+  }
+
+  /** @throws KmsError `store-unavailable` when the others may believe that this process has ended */
+  assertMember(): void {
+    if (performance.now() - this.#renewedAt <= FENCE_MS) return;
+    throw new KmsError('store-unavailable', 'this process could not say that it lives', { retryAfter: 1 });
+  }
+
+  /** Adopts the streams of this host's dead processes and records what they owed; to be done before readiness. */
+  async adoptDead(): Promise<void> {
+    const { store, hostId, bootId } = this.#options;
+    for (const row of await store.processes()) {
+      if (row.state !== 'open' || row.hostId !== hostId || row.bootId === bootId || this.#runs(row)) continue;
+      await this.#adopt(row);
+    }
+  }
+
+  /** What checkpoints say of the other streams. */
+  async peers(): Promise<readonly { readonly stream: string; readonly seq: number; readonly head: string; readonly closed: boolean }[]> {
+    const { store, bootId } = this.#options;
+    const nowMs = await store.nowMs();
+    const rows = await store.processes();
+    return rows
+      .filter((row) => row.bootId !== bootId && (row.settledMs === null || nowMs - row.settledMs < RECENT_MS))
+      .map(({ hostId, bootId: boot, stream, state }) => ({
+        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state !== 'open',
+      }));
+  }
+
+  /** Of this host: when the operating system says so. Of another: when it did not renew its lease for long. */
+  async hasEnded(bootId: string): Promise<boolean> {
+    const { store, hostId } = this.#options;
+    const row = (await store.processes()).find((candidate) => candidate.bootId === bootId);
+    if (row === undefined) return false;
+    if (row.state !== 'open') return true;
+    if (row.hostId === hostId) return !this.#runs(row);
+    return (await store.nowMs()) - row.leaseMs > LEASE_MS;
+  }
+
+  /** After the last record of this process. */
+  async leave(): Promise<void> {
+    const { store, bootId, outbox } = this.#options;
+    await outbox.flush();
+    await store.settleStream(bootId, 'closed', this.#position());
+  }
+
+  #runs({ pid, born }: ProcessRow): boolean {
+    return this.#options.isRunning({ pid, born });
+  }
+
+  #position(): StreamPosition {
+    const { seq, head, checkpoint } = this.#options.audit.head();
+    return { seq, head, checkpoint };
+  }
+
+  async #adopt(row: ProcessRow): Promise<void> {
+    const { audit, store, logger } = this.#options;
+    const dead = await this.#options.readDead(row.bootId);
+    const cut = dead.seq < row.stream.seq;
+    if (dead.problem !== undefined || cut) {
+      const { file = '', line = 0, reason = `the store knows record ${row.stream.seq}, the last here is ${dead.seq}` } = dead.problem ?? {};
+      logger.error({ event: 'audit-damaged', stream: dead.stream, file, line, reason }, 'a stream of the audit is damaged and was not adopted');
+      await audit.append({ event: 'audit.damaged', result: 'failed', reason, detail: { stream: dead.stream, file, line } });
+      return;
+    }
+    await store.raiseInvocations(dead.counters);
+    await this.#recover(row, dead);
+    await audit.append(adoptionEvent(dead));
+    const { seq, head } = dead;
+    await store.settleStream(row.bootId, 'adopted', { seq, head, checkpoint: row.stream.checkpoint });
+  }
+
+  /** One record for each change whose request has none. */
+  async #recover(row: ProcessRow, dead: DeadStream): Promise<void> {
+    const { audit, store } = this.#options;
+    const entries = await store.unrecorded(row.bootId);
+    const requests = new Set(entries.map(({ requestId }) => requestId));
+    const told = await dead.outcomes(requests);
+    for (const { seq, requestId, table, key } of entries) {
+      if (told.has(requestId)) continue;
+      await audit.append(recoveryEvent({ requestId, stream: dead.stream, journalSeq: seq, table, ...about(table, key) }));
+    }
+    const done = [...requests];
+    for (let from = 0; from < done.length; from += 200) await store.markRecorded(row.bootId, done.slice(from, from + 200));
+  }
+}
+
+/** Vault and key of a row, where its primary key names them. */
+function about(table: string, pk: string): { readonly vault?: string; readonly key?: string } {
+  const [vault, key] = pk.split('/');
+  const named = (table === 'key' || table === 'key_version') && vault !== undefined && key !== undefined;
+  return named ? { vault, key } : {};
+}
