@@ -33,7 +33,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
     },
   ],
   ['store', { ours: ['errors', 'bytes'], libraries: ['kysely', 'better-sqlite3', 'pg'] }],
-  ['audit', { ours: ['errors', 'bytes'], libraries: [] }],
+  ['audit', { ours: ['errors', 'bytes'], libraries: ['canonicalize'] }],
   ['auth', { ours: ['errors', 'bytes'], libraries: ['jose', '@peculiar/x509', 'reflect-metadata'] }],
   [
     'keys',

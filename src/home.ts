@@ -5,6 +5,8 @@ import { join } from 'node:path';
 export const paths = {
   store: (home: string): string => join(home, 'kms.db'),
   audit: (home: string): string => join(home, 'audit'),
+  /** Public key that audit checkpoints are verified with, PEM; kept beside the streams and copied with them. */
+  auditKey: (home: string): string => join(home, 'audit', 'audit-key.pem'),
   /** Certificate of the CA that signs the server certificate. */
   serverCa: (home: string): string => join(home, 'tls', 'ca.pem'),
   accessCa: (home: string): string => join(home, 'tls', 'access-ca.pem'),

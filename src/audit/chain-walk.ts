@@ -1,7 +1,8 @@
 /** Follows the chain of one stream, record by record, and names the first one that does not belong. Reads no files. */
 
+import type { StreamPosition } from './checkpoint.ts';
 import type { Line } from './lines.ts';
-import { chainHash, FIRST_PREV } from './record.ts';
+import { type AuditRecord, chainHash, FIRST_PREV } from './record.ts';
 import { readRecord } from './record-shape.ts';
 
 /** A line of a segment; the first line is 1. */
@@ -14,32 +15,58 @@ export interface Problem extends Position {
   readonly reason: string;
 }
 
-/** Two neighbours that do not fit; the record after them tells which of the two was changed. */
+/** A record that fits the chain so far. */
+export interface Linked {
+  readonly record: AuditRecord;
+  /** Of the line, without its newline. */
+  readonly bytes: Uint8Array;
+  readonly hash: string;
+  readonly here: Position;
+}
+
+/** What else is asked of the records. */
+export interface Witness {
+  /** @returns the reason why the record does not belong after all */
+  take(linked: Linked): string | undefined;
+  /** What a record that does not fit signs of those before it, if its signature holds. */
+  signedBy(record: AuditRecord): Pick<StreamPosition, 'seq' | 'head'> | undefined;
+}
+
+/** Two neighbours that do not fit; what comes after them tells which of the two was changed. */
 interface Mismatch {
   readonly before: Position | undefined;
   readonly here: Position;
-  readonly hereHash: string;
+  readonly record: AuditRecord;
+  readonly hash: string;
 }
 
 const NOT_CHAINED = 'prev is not the hash of the record before';
+const CHANGED = 'the record after it holds another hash';
 
 export class ChainWalk {
   readonly #host: string;
   readonly #boot: string;
+  readonly #witness: Witness;
   #records = 0;
   #head = FIRST_PREV;
   #last: Position | undefined;
   #torn: Position | undefined;
   #mismatch: Mismatch | undefined;
 
-  constructor(host: string, boot: string) {
+  constructor(host: string, boot: string, witness: Witness) {
     this.#host = host;
     this.#boot = boot;
+    this.#witness = witness;
   }
 
   /** Records that fit so far. */
   get records(): number {
     return this.#records;
+  }
+
+  /** Hash of the last record that fits. */
+  get head(): string {
+    return this.#head;
   }
 
   get torn(): boolean {
@@ -49,7 +76,7 @@ export class ChainWalk {
   /** Takes the next line; returns the problem as soon as there is one. */
   take(line: Line, here: Position): Problem | undefined {
     if (this.#torn !== undefined) return { ...this.#torn, reason: 'line without newline, and more after it' };
-    if (this.#mismatch !== undefined) return settle(this.#mismatch, line);
+    if (this.#mismatch !== undefined) return this.#settle(this.#mismatch, line);
     if (line.end === 'too-long') return { ...here, reason: 'line longer than any record' };
     if (line.end === 'newline') return this.#takeRecord(line.bytes, here);
     this.#torn = here;
@@ -58,7 +85,7 @@ export class ChainWalk {
 
   /** The problem that only the end of the stream settles. */
   end(): Problem | undefined {
-    return this.#mismatch && { ...this.#mismatch.here, reason: NOT_CHAINED };
+    return this.#mismatch && this.#settleAtEnd(this.#mismatch);
   }
 
   #takeRecord(bytes: Uint8Array, here: Position): Problem | undefined {
@@ -68,24 +95,38 @@ export class ChainWalk {
       return { ...here, reason: 'record of another stream' };
     }
     if (record.seq !== this.#records) {
-      return { ...here, reason: `seq ${String(record.seq)} instead of ${String(this.#records)}` };
+      return { ...here, reason: `seq ${record.seq} instead of ${this.#records}` };
     }
-    if (record.prev === this.#head) this.#accept(bytes, here);
-    else this.#mismatch = { before: this.#last, here, hereHash: chainHash(bytes) };
+    const hash = chainHash(bytes);
+    if (record.prev === this.#head) return this.#accept({ record, bytes, hash, here });
+    this.#mismatch = { before: this.#last, here, record, hash };
     return undefined;
   }
 
-  #accept(bytes: Uint8Array, here: Position): void {
+  #accept(linked: Linked): Problem | undefined {
+    const reason = this.#witness.take(linked);
+    if (reason !== undefined) return { ...linked.here, reason };
     this.#records += 1;
-    this.#head = chainHash(bytes);
-    this.#last = here;
+    this.#head = linked.hash;
+    this.#last = linked.here;
+    return undefined;
+  }
+
+  /** If the record after the mismatch vouches for the second of the two, the first was changed. */
+  #settle(mismatch: Mismatch, next: Line): Problem {
+    if (next.end !== 'newline') return this.#settleAtEnd(mismatch);
+    const record = readRecord(next.bytes);
+    const vouched = typeof record !== 'string' && record.prev === mismatch.hash;
+    return blame(mismatch, vouched);
+  }
+
+  /** Nothing comes after: a signature over the first of the two tells as well. */
+  #settleAtEnd(mismatch: Mismatch): Problem {
+    const signed = this.#witness.signedBy(mismatch.record);
+    return blame(mismatch, signed?.seq === this.#records - 1 && signed.head !== this.#head);
   }
 }
 
-/** If the record after the mismatch vouches for the second of the two, the first was changed. */
-function settle({ before, here, hereHash }: Mismatch, next: Line): Problem {
-  const record = next.end === 'newline' ? readRecord(next.bytes) : 'torn';
-  const vouched = typeof record !== 'string' && record.prev === hereHash;
-  if (vouched && before !== undefined) return { ...before, reason: 'the record after it holds another hash' };
-  return { ...here, reason: NOT_CHAINED };
+function blame({ before, here }: Mismatch, first: boolean): Problem {
+  return first && before !== undefined ? { ...before, reason: CHANGED } : { ...here, reason: NOT_CHAINED };
 }

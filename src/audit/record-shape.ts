@@ -2,18 +2,18 @@
 
 import type { AuditRecord } from './record.ts';
 
-type Check = (value: unknown) => boolean;
+export type Check = (value: unknown) => boolean;
 
-const text: Check = (value) => typeof value === 'string';
-const count: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
-const digest: Check = (value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
+export const text: Check = (value) => typeof value === 'string';
+export const count: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
+export const digest: Check = (value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
 const result: Check = (value) => value === 'success' || value === 'refused' || value === 'failed';
 const optional =
   (check: Check): Check =>
   (value) =>
     value === undefined || check(value);
 
-function membersOf(value: unknown): Readonly<Record<string, unknown>> | undefined {
+export function membersOf(value: unknown): Readonly<Record<string, unknown>> | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
   return value as Readonly<Record<string, unknown>>;
 }
@@ -37,6 +37,7 @@ const SHAPE: Readonly<Record<keyof AuditRecord, Check>> = {
   boot: text,
   host: text,
   prev: digest,
+  mac: optional(digest),
   event: text,
   result,
   reason: optional(text),

@@ -1,6 +1,10 @@
 /**
- * What an audit record holds, its one line of JSON, and the hash that chains it to the line before. Only ids,
+ * What an audit record holds, its one line of JSON, its mac, and the hash that chains it to the line before. Only ids,
  * algorithms, sizes and codes go in (S-7): never plaintext, ciphertext, an access token or a PIN. Touches no file.
+ *
+ * A line is `{"seq":…,"wall":…,"mono":…,"boot":…,"host":…,"prev":…,<event members>,"mac":…}`. The mac covers the UTF-8
+ * bytes of the same line without `,"mac":"<64 hex digits>"`, its closing brace included; it is always the last member.
+ * The chain hash covers the whole line, mac included.
  */
 
 import { hash } from 'node:crypto';
@@ -54,7 +58,16 @@ export interface RecordFrame {
   readonly prev: string;
 }
 
-export type AuditRecord = RecordFrame & AuditEvent;
+export interface AuditRecord extends RecordFrame, AuditEvent {
+  /** HMAC-SHA-256 (hex) under K_tail; absent before the token was ready, and never absent again in that stream. */
+  readonly mac?: string;
+}
+
+/** HMAC-SHA-256 under K_tail (integrity §2), 32 bytes. */
+export type RecordMac = (bytes: Uint8Array) => Uint8Array;
+
+/** Event of the records that hold a signed checkpoint; the log alone writes them. */
+export const CHECKPOINT_EVENT = 'audit.checkpoint';
 
 /** `prev` of the first record of a stream. */
 export const FIRST_PREV = '0'.repeat(64);
@@ -62,6 +75,11 @@ export const FIRST_PREV = '0'.repeat(64);
 /** Longest line with its newline; room for the frame is kept by `EVENT_BYTES_MAX`. */
 export const RECORD_BYTES_MAX = 16 * 1024;
 const EVENT_BYTES_MAX = RECORD_BYTES_MAX - 1024;
+
+/** Now, by the two clocks of a record. */
+export function times(): Pick<RecordFrame, 'wall' | 'mono'> {
+  return { wall: Date.now(), mono: Number(process.hrtime.bigint() / 1_000_000n) };
+}
 
 /** SHA-256 (64 hex characters) of a line without its newline. */
 export function chainHash(line: string | Uint8Array): string {
@@ -100,6 +118,21 @@ export function eventMembers(event: AuditEvent): string {
 export function recordLine(frame: RecordFrame, members: string): string {
   const { seq, wall, mono, boot, host, prev } = frame;
   return `${JSON.stringify({ seq, wall, mono, boot, host, prev }).slice(0, -1)},${members}}`;
+}
+
+/** The same line with its mac as last member. */
+export function withMac(line: string, mac: RecordMac): string {
+  return `${line.slice(0, -1)},"mac":"${Buffer.from(mac(Buffer.from(line))).toString('hex')}"}`;
+}
+
+/** `,"mac":"`, 64 digits, `"}` */
+const MAC_BYTES = 74;
+
+/** Whether the mac at the end of a line is the one of its other bytes. */
+export function macHolds(line: Uint8Array, mac: RecordMac): boolean {
+  const covered = Buffer.concat([line.subarray(0, -MAC_BYTES), Buffer.from('}')]);
+  const tail = `,"mac":"${Buffer.from(mac(covered)).toString('hex')}"}`;
+  return Buffer.from(tail).equals(line.subarray(-MAC_BYTES));
 }
 
 function principalMembers({ method, issuer, subject }: AuditPrincipal): AuditPrincipal {

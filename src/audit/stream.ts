@@ -9,7 +9,8 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { chainHash, FIRST_PREV, recordLine } from './record.ts';
+import type { StreamPosition } from './checkpoint.ts';
+import { chainHash, FIRST_PREV, RECORD_BYTES_MAX, recordLine, type RecordMac, withMac } from './record.ts';
 import { Segment, syncDirectory } from './segment.ts';
 import { SegmentSupply } from './supply.ts';
 
@@ -18,6 +19,14 @@ export interface PendingRecord {
   readonly members: string;
   readonly wall: number;
   readonly mono: number;
+  /** It may use the end of a segment that is kept free for it, and ends one that is nearly full. */
+  readonly checkpoint?: boolean;
+}
+
+/** What a write put on disk. */
+export interface Written {
+  readonly records: number;
+  readonly bytes: number;
 }
 
 /** Which stream: `directory/host/boot/000001.jsonl` and on. */
@@ -32,6 +41,8 @@ interface Group {
   readonly records: number;
   readonly bytes: Buffer;
   readonly head: string;
+  /** Its last record is a checkpoint that ends the segment. */
+  readonly ends: boolean;
 }
 
 export class AuditStream {
@@ -45,6 +56,7 @@ export class AuditStream {
   #head = FIRST_PREV;
   /** The segment has no room for the next record, and there is no other one yet. */
   #full = false;
+  #mac: RecordMac | undefined;
   #cuts: Promise<unknown> = Promise.resolve();
 
   private constructor(place: StreamPlace, segment: Segment) {
@@ -63,19 +75,35 @@ export class AuditStream {
     return new AuditStream(place, segment);
   }
 
+  /** From the next record on, each has its mac. */
+  seal(mac: RecordMac): void {
+    this.#mac = mac;
+  }
+
+  /** The last record on disk. */
+  get position(): StreamPosition {
+    return { stream: `${this.#place.host}/${this.#place.boot}`, seq: this.#seq - 1, head: this.#head };
+  }
+
+  /** The segment is so full that the next checkpoint ends it. */
+  get ripe(): boolean {
+    return !this.#full && this.#position >= ripeAt(this.#segment.size);
+  }
+
   /**
    * Writes the leading records that fit into one segment, at least one.
    *
    * @returns how many records, and bytes, are now on disk
    * Rejects with the system error: then none of them is on the chain.
    */
-  async write(pending: readonly PendingRecord[]): Promise<{ readonly records: number; readonly bytes: number }> {
-    let group = this.#compose(pending);
-    if (group.records === 0) {
+  async write(pending: readonly PendingRecord[]): Promise<Written> {
+    let group = this.#full ? undefined : this.#compose(pending);
+    if (group === undefined || group.records === 0) {
       await this.#rotate();
       group = this.#compose(pending);
     }
     await this.#commit(group);
+    this.#full = group.ends;
     // From the middle of a segment on: short-lived processes never need a second one.
     if (this.#position * 2 >= this.#segment.size) this.#supply.prepareAhead();
     return { records: group.records, bytes: group.bytes.length };
@@ -96,18 +124,34 @@ export class AuditStream {
   }
 
   #compose(pending: readonly PendingRecord[]): Group {
-    const { boot, host } = this.#place;
     const lines: string[] = [];
-    let room = this.#segment.size - this.#position;
+    let bytes = 0;
     let head = this.#head;
-    for (const { members, wall, mono } of pending) {
-      const line = recordLine({ seq: this.#seq + lines.length, wall, mono, boot, host, prev: head }, members);
-      room -= Buffer.byteLength(line) + 1;
-      if (room < 0) break;
+    let ends = false;
+    for (const record of pending) {
+      const line = this.#line(record, this.#seq + lines.length, head);
+      const end = bytes + Buffer.byteLength(line) + 1;
+      if (end > this.#room(record, bytes)) break;
+      bytes = end;
       lines.push(`${line}\n`);
       head = chainHash(line);
+      ends = record.checkpoint === true && this.#position + bytes >= ripeAt(this.#segment.size);
+      if (ends) break;
     }
-    return { records: lines.length, bytes: Buffer.from(lines.join('')), head };
+    return { records: lines.length, bytes: Buffer.from(lines.join('')), head, ends };
+  }
+
+  #line({ members, wall, mono }: PendingRecord, seq: number, prev: string): string {
+    const { boot, host } = this.#place;
+    const line = recordLine({ seq, wall, mono, boot, host, prev }, members);
+    return this.#mac === undefined ? line : withMac(line, this.#mac);
+  }
+
+  /** Bytes of the segment that a group may fill whose first `before` bytes are composed. */
+  #room({ checkpoint }: PendingRecord, before: number): number {
+    const { size } = this.#segment;
+    const free = this.#mac === undefined || checkpoint === true || this.#position + before === 0;
+    return size - this.#position - (free ? 0 : keptFree(size));
   }
 
   async #commit(group: Group): Promise<void> {
@@ -136,6 +180,16 @@ export class AuditStream {
     this.#dirtyEnd = 0;
     this.#full = false;
   }
+}
+
+/** From there on a checkpoint ends the segment: an eighth before its end, in small ones a quarter. */
+function ripeAt(size: number): number {
+  return size - Math.max(size / 8, Math.min(size / 4, 64 * 1024));
+}
+
+/** Only a checkpoint may use so many bytes at the end of a segment. */
+function keptFree(size: number): number {
+  return Math.min(size / 8, RECORD_BYTES_MAX);
 }
 
 /** The directory gets its name last: one without a segment is then never a start that was cut short. */

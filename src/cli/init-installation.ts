@@ -3,21 +3,22 @@
  * valid, with its vaults and first administrator.
  */
 
-import { randomUUID } from 'node:crypto';
+import { createHmac, createPublicKey, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { tokenOptions, tokenSetup } from '../app.ts';
-import { openAuditLog } from '../audit/log.ts';
+import { openAuditLog, type SealingParts } from '../audit/log.ts';
 import type { Issuer } from '../auth/issue-certificate.ts';
 import { randomHex } from '../bytes.ts';
 import type { Config } from '../config.ts';
-import { makeInternalKey } from '../crypto/internal-keys.ts';
+import { deriveKey } from '../crypto/derived-key.ts';
+import { makeInternalKey, signWithInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, writeServerCertificate } from './init-certificates.ts';
-import { writePkcs12 } from './init-files.ts';
+import { writePkcs12, writeWhole } from './init-files.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
   'canary',
@@ -127,6 +128,7 @@ async function commit(making: Making): Promise<void> {
     keyId: null,
     createdMs: now,
   };
+  writeAuditKey(config, keys);
   await recordInAudit(making);
   await store.createInstallation({ installation, vaults, credentials: [credential], assignments: [assignment] });
 }
@@ -154,9 +156,23 @@ function devVaults(createdMs: number): readonly Omit<Vault, 'revision'>[] {
   ];
 }
 
+/** For verification without the token. */
+function writeAuditKey(config: Config, keys: readonly InternalKey[]): void {
+  const key = createPublicKey({ key: Buffer.from(publicKeyOf(keys, 'audit')), format: 'der', type: 'spki' });
+  writeWhole(paths.auditKey(config.home), key.export({ format: 'pem', type: 'spki' }) as string, 0o644);
+}
+
+function publicKeyOf(keys: readonly InternalKey[], name: InternalKeyName): Uint8Array {
+  const { publicKey } = keyOf(keys, name);
+  if (publicKey === null) throw new KmsError('internal', `internal key ${name} has no public half`);
+  return publicKey;
+}
+
 /** Before the row: an installation without the record of its making cannot exist. */
-async function recordInAudit({ config, pending, keys, tokenSerial }: Making): Promise<void> {
+async function recordInAudit(making: Making): Promise<void> {
+  const { config, pending, keys, tokenSerial } = making;
   const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId: randomHex(8) });
+  audit.seal(await sealingParts(making));
   await audit.append({
     event: 'installation.create',
     result: 'success',
@@ -164,4 +180,20 @@ async function recordInAudit({ config, pending, keys, tokenSerial }: Making): Pr
     detail: { installation: pending.installation, kind: 'dev', tokenLabel: pending.tokenLabel, tokenSerial },
   });
   await audit.close();
+}
+
+/** There is no journal yet, and nobody else. */
+async function sealingParts({ pending: { installation }, token, keys }: Making): Promise<SealingParts> {
+  const tailKey = await deriveKey(token, keyOf(keys, 'integrity'), installation, 'tail', 1);
+  return {
+    installation,
+    kind: 'dev',
+    mac: (bytes) => createHmac('sha256', tailKey).update(bytes).digest(),
+    sign: (bytes) => signWithInternalKey(token, keyOf(keys, 'audit'), bytes),
+    publicKey: publicKeyOf(keys, 'audit'),
+    storeHead: () => ({ epoch: 0, seq: 0, mac: '0'.repeat(64) }),
+    peers: () => Promise.resolve([]),
+    takeCounters: () => ({}),
+    onCheckpoint: () => undefined,
+  };
 }

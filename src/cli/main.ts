@@ -6,16 +6,17 @@
 
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { verifyTree } from '../audit/verify.ts';
 import { loadConfig } from '../config.ts';
 import { asKmsError } from '../errors.ts';
-import { paths } from '../home.ts';
+import { verifyAudit } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
 import { formatDoctor, formatVerification } from './output.ts';
 import { serve } from './serve.ts';
 
-type Output = { readonly output: 'text' | 'json' };
+interface Output {
+  readonly output: 'text' | 'json';
+}
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -51,8 +52,13 @@ async function doctor({ output }: Output): Promise<number> {
   return report.ok ? 0 : 1;
 }
 
-async function auditVerify({ output }: Output): Promise<number> {
-  const report = await verifyTree(paths.audit(loadConfig(process.env).home));
+interface AuditVerify extends Output {
+  readonly publicKey?: string;
+  readonly directory?: string;
+}
+
+async function auditVerify({ output, ...where }: AuditVerify): Promise<number> {
+  const report = await verifyAudit(loadConfig(process.env).home, where);
   print(output === 'json' ? JSON.stringify(report, null, 2) : formatVerification(report));
   return report.ok ? 0 : 6;
 }
@@ -81,8 +87,10 @@ function program(finish: (code: number) => void): Command {
   audit
     .command('verify')
     .description('check every stream offline; names the first bad position')
+    .option('--public-key <file>', 'audit key, PEM (default: audit/audit-key.pem in $KMS_HOME)')
+    .option('--directory <dir>', 'where the streams are (default: audit in $KMS_HOME)')
     .addOption(outputOption())
-    .action(async (options: Output) => { finish(await auditVerify(options)); });
+    .action(async (options: AuditVerify) => { finish(await auditVerify(options)); });
   return kms;
 }
 

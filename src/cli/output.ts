@@ -1,6 +1,6 @@
 /** Results as text for people; `--output json` prints the same reports as they are. */
 
-import type { TreeReport } from '../audit/verify.ts';
+import type { StreamReport, TreeReport } from '../audit/verify.ts';
 import type { DoctorReport } from './doctor.ts';
 
 export function formatDoctor({ checks, module, ok }: DoctorReport): string {
@@ -11,10 +11,22 @@ export function formatDoctor({ checks, module, ok }: DoctorReport): string {
   return [...tokens, ...lines, ok ? 'all is well' : 'something is missing'].join('\n');
 }
 
-export function formatVerification({ streams, ok }: TreeReport): string {
-  const lines = streams.map(({ host, boot, records, segments, torn, problem }) => {
-    const state = problem === undefined ? 'ok' : `BAD at ${problem.file} line ${problem.line}: ${problem.reason}`;
-    return `${host}/${boot}: ${records} records in ${segments} segments, ${state}${torn ? ', last line torn' : ''}`;
-  });
+export function formatVerification({ streams, missing, elsewhere, ok }: TreeReport): string {
+  const lines = [
+    ...streams.map(formatStream),
+    ...missing.map((stream) => `${stream}: MISSING, and named by others`),
+    ...elsewhere.map((stream) => `${stream}: of a host that has no stream here`),
+  ];
   return [...lines, ok ? 'the audit is intact' : 'the audit is damaged'].join('\n');
+}
+
+function formatStream(report: StreamReport): string {
+  const { host, boot, state, records, segments, unsealedSegments, unsealedTail, torn, problem } = report;
+  const found = problem === undefined ? 'ok' : `BAD at ${problem.file} line ${problem.line}: ${problem.reason}`;
+  const remarks = [
+    ...(unsealedTail > 0 ? [`unsealed tail: ${unsealedTail}`] : []),
+    ...(unsealedSegments > 0 ? [`segments without a checkpoint at their end: ${unsealedSegments}`] : []),
+    ...(torn ? ['last line torn'] : []),
+  ];
+  return [`${host}/${boot}: ${state}, ${records} records in ${segments} segments, ${found}`, ...remarks].join(', ');
 }

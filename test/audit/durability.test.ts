@@ -8,9 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 
 import { openAuditLog } from '../../src/audit/log.ts';
-import { verifyStream } from '../../src/audit/verify.ts';
 import { Appender, killAppenders } from './appender.ts';
-import { BOOT, HOST, eventOf, readRecords, removeTempDirectories, streamOf, tempDirectory } from './support.ts';
+import { BOOT, HOST, eventOf, readRecords, removeTempDirectories, streamOf, tempDirectory, verifyStream } from './support.ts';
 
 afterEach(killAppenders);
 

@@ -5,7 +5,6 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 
 import { openAuditLog } from '../../src/audit/log.ts';
 import { FIRST_PREV, chainHash } from '../../src/audit/record.ts';
-import { verifyStream } from '../../src/audit/verify.ts';
 import {
   BOOT,
   HOST,
@@ -16,6 +15,7 @@ import {
   segmentsOf,
   streamOf,
   tempDirectory,
+  verifyStream,
 } from './support.ts';
 
 afterAll(removeTempDirectories);
@@ -44,7 +44,8 @@ describe('append', () => {
     expect(log.stats()).toMatchObject({ records: 1000, groups: 2 });
     await log.close();
     expect(await verifyStream(streamOf(directory))).toEqual({
-      ...{ host: HOST, boot: BOOT, records: 1000, segments: 1, ok: true, torn: false },
+      ...{ host: HOST, boot: BOOT, state: 'open', records: 1000, segments: 1, ok: true, torn: false },
+      ...{ checkpoints: 0, unsealedSegments: 0, unsealedTail: 1000 },
     });
     expect(readRecords(streamOf(directory)).map(({ key }) => key)).toEqual(Array.from({ length: 1000 }, (_, key) => String(key)));
   });

@@ -1,15 +1,45 @@
 /** What several audit tests need: places on disk, events, reading a stream without our own reader. */
 
+import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
-import { openAuditLog } from '../../src/audit/log.ts';
+import { type AuditLogOptions, openAuditLog, type SealingParts } from '../../src/audit/log.ts';
 import type { AuditEvent, AuditRecord } from '../../src/audit/record.ts';
+import { type StreamReport, verifyTree } from '../../src/audit/verify.ts';
 
 export const HOST = 'host-1';
 export const BOOT = 'boot-1';
 export const SEGMENT_BYTES = 16 * 1024;
+
+/** Stands for the token's audit key. */
+const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+export const PUBLIC_KEY: Uint8Array = pair.publicKey.export({ format: 'der', type: 'spki' });
+export const PRIVATE_PEM = pair.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
+const TAIL_KEY = 'k-tail';
+
+export const mac = (bytes: Uint8Array): Uint8Array => createHmac('sha256', TAIL_KEY).update(bytes).digest();
+
+/** ES256, raw r‖s. */
+export function signWith(key: KeyObject | string, bytes: Uint8Array): Uint8Array {
+  return sign('sha256', bytes, { key: key as KeyObject, dsaEncoding: 'ieee-p1363' });
+}
+
+export function sealingParts(some: Partial<SealingParts> = {}): SealingParts {
+  return {
+    installation: 'installation-1',
+    kind: 'dev',
+    mac,
+    sign: async (bytes) => signWith(pair.privateKey, bytes),
+    publicKey: PUBLIC_KEY,
+    storeHead: () => ({ epoch: 1, seq: 42, mac: 'ab'.repeat(32) }),
+    peers: async () => [],
+    takeCounters: () => ({}),
+    onCheckpoint: () => undefined,
+    ...some,
+  };
+}
 
 const made: string[] = [];
 
@@ -46,4 +76,25 @@ export async function writeStream(directory: string, count: number, boot = BOOT)
   await Promise.all(Array.from({ length: count }, (_, key) => log.append(eventOf(key))));
   await log.close();
   return join(directory, HOST, boot);
+}
+
+/** A sealed stream of `count` records, appended one after the other, closed. */
+export async function writeSealed(
+  directory: string,
+  count: number,
+  options: Partial<AuditLogOptions> & { readonly parts?: Partial<SealingParts> } = {},
+): Promise<string> {
+  const { parts, ...others } = options;
+  const place = { directory, hostId: HOST, bootId: BOOT, ...others };
+  const log = await openAuditLog(place);
+  log.seal(sealingParts(parts));
+  for (let key = 0; key < count; key += 1) await log.append(eventOf(key));
+  await log.close();
+  return join(directory, place.hostId, place.bootId);
+}
+
+/** The report of one stream out of its tree. */
+export async function verifyStream(stream: string): Promise<StreamReport> {
+  const { streams } = await verifyTree(dirname(dirname(stream)), { publicKey: PUBLIC_KEY });
+  return streams.find(({ host, boot }) => host === basename(dirname(stream)) && boot === basename(stream))!;
 }

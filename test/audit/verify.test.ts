@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from '@jest/globals';
 
 import { recordLine, type AuditRecord } from '../../src/audit/record.ts';
-import { verifyStream, verifyTree } from '../../src/audit/verify.ts';
-import { BOOT, HOST, removeTempDirectories, segmentsOf, tempDirectory, writeStream } from './support.ts';
+import { verifyTree } from '../../src/audit/verify.ts';
+import { BOOT, HOST, PUBLIC_KEY, removeTempDirectories, segmentsOf, tempDirectory, verifyStream, writeStream } from './support.ts';
 
 afterAll(removeTempDirectories);
 
@@ -166,7 +166,7 @@ describe('verifyTree', () => {
   test('covers every stream and is as good as the worst', async () => {
     await writeStream(directory, 3, 'boot-2');
     mkdirSync(join(directory, HOST, '.boot-3'));
-    expect(await verifyTree(directory)).toMatchObject({
+    expect(await verifyTree(directory, { publicKey: PUBLIC_KEY })).toMatchObject({
       ok: true,
       streams: [
         { host: HOST, boot: BOOT, records: 300, ok: true },
@@ -174,13 +174,13 @@ describe('verifyTree', () => {
       ],
     });
     replaceIn('000001.jsonl', 2, 'A256GCM', 'A257GCM');
-    const report = await verifyTree(directory);
+    const report = await verifyTree(directory, { publicKey: PUBLIC_KEY });
     expect(report.ok).toBe(false);
     expect(report.streams.map(({ ok }) => ok)).toEqual([false, true]);
     expect(report.streams[0]!.problem).toMatchObject({ file: '000001.jsonl', line: 2 });
   });
 
   test('a directory that is not there is an error, not an empty success', async () => {
-    await expect(verifyTree(join(directory, 'nowhere'))).rejects.toMatchObject({ code: 'audit-unavailable' });
+    await expect(verifyTree(join(directory, 'nowhere'), { publicKey: PUBLIC_KEY })).rejects.toMatchObject({ code: 'audit-unavailable' });
   });
 });
