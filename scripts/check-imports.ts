@@ -63,10 +63,11 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ],
   ['telemetry', { ours: ['errors', 'bytes'], libraries: ['pino', 'prom-client'] }],
   ['config', { ours: ['errors'], libraries: ['zod', 'yaml'] }],
+  ['parts', { ours: ['pkcs11/*', 'store/*', 'config', 'home', 'errors'], libraries: [] }],
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

@@ -3,7 +3,8 @@
  * server process and by tests; knows no supervisor.
  */
 
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { ClientIdentity } from './api/client-identity.ts';
@@ -11,26 +12,36 @@ import type { Readiness } from './api/health.ts';
 import { Listener } from './api/listener.ts';
 import { okmsRoutes } from './api/okms/routes.ts';
 import { apiServer, publicServer, type ServerOptions } from './api/server.ts';
+import { readDeadStream } from './audit/dead-stream.ts';
 import { createFloodGate } from './audit/flood.ts';
 import { type AuditLog, openAuditLog } from './audit/log.ts';
 import { authority } from './auth/client-certificate.ts';
 import { randomHex } from './bytes.ts';
 import type { Config } from './config.ts';
+import { Anchors } from './crypto/anchor.ts';
 import { deriveKey } from './crypto/derived-key.ts';
 import { CryptoEngine } from './crypto/engine.ts';
-import { canaryOf, internalKey } from './crypto/internal-keys.ts';
+import { deriveMacs, type Macs } from './crypto/integrity-keys.ts';
+import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
-import { paths, profilePath } from './home.ts';
+import { paths } from './home.ts';
 import { Gate } from './keys/access.ts';
+import { Anchoring } from './keys/anchoring.ts';
+import { Evidence } from './keys/evidence.ts';
+import { Fleet } from './keys/fleet.ts';
 import { Invocations } from './keys/invocations.ts';
 import type { Installation } from './keys/key.ts';
 import { KeyLifecycle } from './keys/lifecycle.ts';
 import { KeyOperations } from './keys/operations.ts';
+import { Outbox } from './keys/outbox.ts';
 import { PageTokens } from './keys/page-token.ts';
+import { PinLatches } from './keys/pin-latches.ts';
+import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
-import { labelPrefixes, loadProfile, Token } from './pkcs11/token.ts';
-import { openSqliteStore } from './store/sqlite.ts';
-import type { KeyStore } from './store/store.ts';
+import { birthOf, isRunning } from './own-process.ts';
+import { openStore, pinFile, tokenOptions, tokenSetup } from './parts.ts';
+import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
+import type { KeyStore, Witness } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 
@@ -50,8 +61,9 @@ export interface AppEvents {
 export type Port = 'api' | 'public';
 
 const STOP_MS = 500;
-const SWEEP_MS = 60_000;
 const POLL_MS = 20;
+/** Raised when the keys of seals and macs are to change (`kms store reseal`). */
+const KEY_EPOCH = 1;
 
 export class App {
   readonly #config: Config;
@@ -61,41 +73,69 @@ export class App {
   readonly #invocations: Invocations;
   readonly #installation: Installation;
   readonly #flush: () => Promise<void>;
-  readonly #lifecycle: KeyLifecycle;
+  readonly #fleet: Fleet;
+  readonly #evidence: Evidence;
+  readonly #latches: PinLatches;
   readonly #engine: CryptoEngine;
   readonly #selfTests: SelfTests;
   readonly #listeners: Readonly<Record<Port, Listener>>;
+  /** For doors, and for whoever drives the gate without one. */
+  readonly gate: Gate;
+  readonly lifecycle: KeyLifecycle;
+  readonly operations: KeyOperations;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  #macs: Macs | undefined;
+  #sealed = false;
   #draining = false;
-  #sweep: NodeJS.Timeout | undefined;
 
   private constructor(config: Config, parts: Parts, events: AppEvents) {
     const { store, audit, installation, bootId, logger } = parts;
     const now = (): number => Date.now();
+    const { hostId } = config;
     this.#config = config;
     this.#store = store;
     this.#audit = audit;
     this.#installation = installation;
     this.logger = logger;
-    this.#token = openToken(config, installation, logger, events);
+    this.#latches = new PinLatches({ store, hostId, source: () => pinSource(pinFile(config)), logger });
+    this.#token = this.#openToken(events);
     this.#invocations = new Invocations(store);
+    this.#engine = new CryptoEngine(this.#token, installation.id, internalKey(installation, 'import'));
+    const outbox = new Outbox(store, bootId);
+    this.#fleet = new Fleet({
+      store, audit, outbox, logger, hostId, bootId, isRunning,
+      birth: birthOf(process.pid) ?? { pid: process.pid, born: '' },
+      startedMs: now(),
+      readDead: (boot) => this.#readStream(boot),
+    });
+    const fleet = this.#fleet;
+    const reconciler = new Reconciler({ engine: this.#engine, store, audit, outbox, hasEnded: (boot) => fleet.hasEnded(boot) });
+    const anchoring = this.#createAnchoring(bootId, now);
+    this.#evidence = new Evidence({
+      store, audit, logger, bootId, fleet, anchoring, reconciler,
+      kind: installation.kind,
+      unseal: () => this.#unseal(),
+      witnesses: () => this.#witnesses(),
+      compareMs: config.store.compareSeconds * 1000,
+    });
     this.metrics = this.#createMetrics();
     const floods = createFloodGate({ append: (event) => audit.append(event), now });
     this.#flush = () => floods.flush();
-    const gate = new Gate({ store, audit, floods, installation, now });
-    this.#engine = new CryptoEngine(this.#token, installation.id, internalKey(installation, 'import'));
+    const assertServing = (): void => { this.#evidence.assertServing(); };
+    const gate = new Gate({ store, audit, floods, outbox, installation, now, assertServing });
+    this.gate = gate;
     const engine = this.#engine;
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
-    this.#lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now });
-    const operations = new KeyOperations(gate, engine, this.#invocations);
+    this.lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now, onRestriction: () => { anchoring.restricted(); } });
+    this.operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(() => this.#pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
     this.#listeners = this.#createListeners({
       gate,
       identity,
       bodyLimit: config.server.bodyLimit,
-      okms: okmsRoutes({ lifecycle: this.#lifecycle, operations, pages }),
+      okms: okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages }),
       logger,
       metrics: this.metrics,
       readiness: () => this.readiness(),
@@ -107,9 +147,7 @@ export class App {
   static async start(config: Config, events: AppEvents): Promise<App> {
     const bootId = randomHex(8);
     const logger = createLogger({ level: config.log.level, base: { pid: process.pid, boot: bootId } });
-    const store = await openSqliteStore(paths.store(config.home));
-    const installation = await store.installation();
-    if (installation === undefined) throw new KmsError('internal', 'no installation here: run `kms init` first');
+    const { store, installation } = await openInstalled(config, bootId, logger);
     const audit = await openAuditLog({
       directory: paths.audit(config.home),
       hostId: config.hostId,
@@ -124,37 +162,37 @@ export class App {
     return this.#installation.kind;
   }
 
+  get installation(): Installation {
+    return this.#installation;
+  }
+
   accept(port: Port, socket: Socket): void {
     this.#listeners[port].accept(socket);
   }
 
   readiness(): Readiness {
-    const token = this.#token.state;
     const checks = {
-      token: token.phase === 'ready' ? 'ok' : `${token.phase}: ${token.reason}`,
+      token: this.#tokenState(),
       selfTest: this.#engine.fitness,
-      store: this.#storeAnswers() ? 'ok' : 'does not answer',
+      store: this.#storeState(),
       audit: this.#audit.healthy() ? 'ok' : 'not writable',
       process: this.#draining ? 'draining' : 'ok',
     };
     return { ready: Object.values(checks).every((check) => check === 'ok'), kind: this.kind, checks };
   }
 
-  /** Tests the token now; readiness falls if it fails. */
-  selfTest(): Promise<void> {
-    return this.#selfTests.run();
+  /** Tests the token and compares store and token now; readiness falls if that fails. */
+  async selfTest(): Promise<void> {
+    await this.#selfTests.run();
+    await this.#evidence.examine();
   }
 
-  /** Resolves when the token can be used and has passed its self-test; rejects when it is lost before. */
+  /** Resolves when the token can be used, the store is verified and the self-test has passed; rejects when the token is lost before. */
   async whenReady(): Promise<void> {
     await this.#token.whenReady();
+    await this.#evidence.open();
     void this.#selfTests.run();
     await this.#selfTests.firstPass;
-    const sweep = (): void => {
-      this.#lifecycle.completeDestructions().catch((err: unknown) => { this.logger.warn({ err }, 'destruction not completed'); });
-    };
-    sweep();
-    this.#sweep = setInterval(sweep, SWEEP_MS).unref();
   }
 
   /** Writes an event of the process itself. */
@@ -169,7 +207,6 @@ export class App {
    */
   async drain(deadlineMs: number): Promise<'clean' | 'stuck'> {
     this.#draining = true;
-    clearInterval(this.#sweep);
     this.#selfTests.stop();
     const end = performance.now() + deadlineMs;
     const closeIdle = performance.now() + Math.min(this.#config.server.drainMs, deadlineMs);
@@ -181,30 +218,115 @@ export class App {
     return this.#close();
   }
 
+  /** What needs the token comes first: the last anchor, and the last checkpoint, which closes the audit stream. */
   async #close(): Promise<'clean' | 'stuck'> {
-    const stopped = await this.#token.stop(STOP_MS);
+    let stopped: 'clean' | 'stuck' = 'stuck';
     await settle(this.logger, [
       () => this.#invocations.close(),
       this.#flush,
-      () => this.record('process.stop', { stopped }),
+      () => this.#evidence.stop(),
+      () => this.record('process.stop', {}),
       () => this.#audit.close(),
+      () => this.#leave(),
+      async () => { stopped = await this.#token.stop(STOP_MS); },
       () => this.#store.close(),
       () => this.logger.flush(),
     ]);
     return stopped;
   }
 
-  #storeAnswers(): boolean {
+  /** A stream that could not be closed is left to the successor. */
+  async #leave(): Promise<void> {
+    if (this.#sealed && this.#audit.head().closed) await this.#fleet.leave();
+  }
+
+  #tokenState(): string {
+    if (this.#latches.waiting) return 'starting: pin-latched';
+    const token = this.#token.state;
+    return token.phase === 'ready' ? 'ok' : `${token.phase}: ${token.reason}`;
+  }
+
+  #storeState(): string {
     try {
+      this.#evidence.assertServing();
       this.#store.changeCounter();
-      return true;
-    } catch {
-      return false;
+      return 'ok';
+    } catch (error) {
+      return error instanceof KmsError ? error.message : 'does not answer';
     }
   }
 
   #connections(): number {
     return Object.values(this.#listeners).reduce((sum, { connections }) => sum + connections, 0);
+  }
+
+  /** Derives the keys of seals and macs, and has the audit sealed with them. */
+  async #unseal(): Promise<Macs> {
+    const { id } = this.#installation;
+    this.#macs ??= await deriveMacs(this.#token, internalKey(this.#installation, 'integrity'), id, KEY_EPOCH);
+    if (!this.#sealed) this.#sealAudit(this.#macs);
+    return this.#macs;
+  }
+
+  #sealAudit({ tail: mac }: Macs): void {
+    const auditKey = internalKey(this.#installation, 'audit');
+    this.#sealed = true;
+    this.#audit.seal({
+      installation: this.#installation.id,
+      kind: this.kind,
+      mac,
+      sign: (bytes) => signWithInternalKey(this.#token, auditKey, bytes),
+      publicKey: auditKey.publicKey ?? new Uint8Array(),
+      storeHead: () => this.#storeHead(),
+      peers: () => this.#fleet.peers(),
+      takeCounters: () => this.#invocations.takeNews(),
+      onCheckpoint: () => undefined,
+    });
+  }
+
+  /** Zeros while the store is not verified. */
+  #storeHead(): { readonly epoch: number; readonly seq: number; readonly mac: string } {
+    try {
+      const { epoch, seq, mac } = this.#store.head();
+      return { epoch, seq, mac: Buffer.from(mac).toString('hex') };
+    } catch {
+      return { epoch: 0, seq: 0, mac: '0'.repeat(64) };
+    }
+  }
+
+  #readStream(boot: string): ReturnType<typeof readDeadStream> {
+    const { publicKey } = internalKey(this.#installation, 'audit');
+    const keys = { mac: this.#macs?.tail ?? noKey, publicKey: publicKey ?? new Uint8Array() };
+    return readDeadStream(paths.audit(this.#config.home), this.#config.hostId, boot, keys);
+  }
+
+  /** A store that was put back does not know of the streams that came later; their checkpoints know of it. */
+  async #witnesses(): Promise<readonly Witness[]> {
+    const known = new Set((await this.#store.processes()).map(({ bootId }) => bootId));
+    const unknown = streamsIn(this.#config).filter((boot) => !known.has(boot));
+    const streams = await Promise.all(unknown.map((boot) => this.#readStream(boot)));
+    return streams.flatMap(({ lastCheckpoint }) => (lastCheckpoint === null ? [] : [toWitness(lastCheckpoint.store)]));
+  }
+
+  #createAnchoring(bootId: string, now: () => number): Anchoring {
+    const { anchorSeconds, anchorMinIntervalMs: minIntervalMs } = this.#config.store;
+    const anchors = (): Anchors => new Anchors(this.#token, this.#installation.id, this.#macs?.anchor ?? noKey);
+    return new Anchoring({
+      anchors: { read: () => anchors().read(), write: (anchor) => anchors().write(anchor) },
+      store: this.#store,
+      logger: this.logger,
+      bootId,
+      now,
+      minIntervalMs,
+      periodMs: anchorSeconds * 1000,
+      auditHeads: () => this.#auditHeads(),
+      onFault: (error) => { this.#evidence.condemn(error); },
+    });
+  }
+
+  async #auditHeads(): Promise<Uint8Array> {
+    const heads = (await this.#store.processes()).map(({ hostId, bootId, stream }) => `${hostId}/${bootId} ${stream.seq} ${stream.head}`);
+    return createHash('sha256').update(heads.sort().join('\n')).digest();
   }
 
   #createListeners(options: ServerOptions): Readonly<Record<Port, Listener>> {
@@ -225,11 +347,45 @@ export class App {
       auditHealthy: () => this.#audit.healthy(),
       ready: () => this.readiness().ready,
       gcmReserved: () => this.#invocations.reserved,
+      integrityFailures: () => this.#evidence.damages,
+      findings: () => this.#evidence.findings,
     });
   }
 
   #pageKey(): Promise<Uint8Array> {
-    return deriveKey(this.#token, internalKey(this.#installation, 'integrity'), this.#installation.id, 'page', 1);
+    return deriveKey(this.#token, internalKey(this.#installation, 'integrity'), this.#installation.id, 'page', KEY_EPOCH);
+  }
+
+  #openToken(events: AppEvents): Token {
+    const { id, tokenLabel, tokenSerial } = this.#installation;
+    return new Token({
+      ...tokenOptions(this.#config),
+      destroyable: labelPrefixes(id).keys,
+      setup: {
+        ...tokenSetup(this.#config),
+        tokenLabel,
+        tokenSerial,
+        canary: canaryOf(this.#installation),
+        provision: null,
+      },
+      mayLogin: async () => {
+        await this.#latches.released();
+        await events.mayLogin();
+      },
+      // First among the processes of this host, then among the hosts.
+      exclusively: (run) => events.exclusively(() => this.#store.exclusively(run)),
+      onLost: (reason) => { events.lost(reason); },
+      onState: (state) => { this.#tokenChanged(state, events); },
+    });
+  }
+
+  #tokenChanged(state: Token['state'], events: AppEvents): void {
+    this.logger[state.phase === 'ready' ? 'info' : 'warn']({ token: state }, 'token');
+    const latched = state.phase === 'starting' && state.reason === 'pin' ? this.#latches.failed() : undefined;
+    const passed = state.phase === 'ready' ? this.#latches.passed() : undefined;
+    Promise.all([latched, passed]).catch((err: unknown) => { this.logger.warn({ err }, 'the store does not know of the PIN'); });
+    if (state.phase === 'starting') events.waiting();
+    else events.loggedIn();
   }
 }
 
@@ -241,45 +397,38 @@ interface Parts {
   readonly logger: Logger;
 }
 
-function openToken(config: Config, installation: Installation, logger: Logger, events: AppEvents): Token {
-  return new Token({
-    ...tokenOptions(config),
-    destroyable: labelPrefixes(installation.id).keys,
-    setup: {
-      ...tokenSetup(config),
-      tokenLabel: installation.tokenLabel,
-      tokenSerial: installation.tokenSerial,
-      canary: canaryOf(installation),
-      provision: null,
-    },
-    mayLogin: events.mayLogin,
-    exclusively: events.exclusively,
-    onLost: events.lost,
-    onState: (state) => {
-      logger[state.phase === 'ready' ? 'info' : 'warn']({ token: state }, 'token');
-      if (state.phase === 'starting') events.waiting();
-      else events.loggedIn();
-    },
-  });
+const REOPEN_MS = 1000;
+
+/** A database server that is away for a while is waited for; what cannot get better by itself is thrown. */
+async function openInstalled(config: Config, bootId: string, logger: Logger): Promise<Pick<Parts, 'store' | 'installation'>> {
+  for (;;) {
+    try {
+      const store = await openStore(config, bootId);
+      const installation = await store.installation();
+      if (installation === undefined) throw new KmsError('internal', 'no installation here: run `kms init` first');
+      return { store, installation };
+    } catch (err) {
+      if (config.store.url === '' || !(err instanceof KmsError) || err.code !== 'store-unavailable') throw err;
+      logger.warn({ err }, 'the store does not answer yet');
+      await new Promise((resolve) => setTimeout(resolve, REOPEN_MS));
+    }
+  }
 }
 
-/** The part of a token's setup that comes from the settings. */
-export function tokenSetup(config: Config): { profile: ReturnType<typeof loadProfile>; pinFile: string; latchFile: string } {
-  const profile = loadProfile(profilePath(config.hsm.profile), { KMS_HOME: config.home });
-  return { profile, pinFile: join(config.home, config.hsm.pinFile), latchFile: paths.pinLatch(config.home) };
+function noKey(): never {
+  throw new KmsError('internal', 'the keys of the audit are not derived yet');
 }
 
-export function tokenOptions({ hsm }: Config): {
-  threads: number;
-  batchMax: number;
-  queueMax: number;
-  callTimeoutMs: number;
-  createTimeoutMs: number;
-  lostThreadsMax: number;
-} {
-  const { workers: threads, batchMax, callTimeoutMs, createTimeoutMs, lostThreadsMax } = hsm;
-  const queueMax = hsm.queueMax === 0 ? threads * batchMax * 4 : hsm.queueMax;
-  return { threads, batchMax, queueMax, callTimeoutMs, createTimeoutMs, lostThreadsMax };
+/** Boot ids of the streams of this host. */
+function streamsIn({ home, hostId }: Config): readonly string[] {
+  const host = join(paths.audit(home), hostId);
+  return readdirSync(host, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .map(({ name }) => name);
+}
+
+function toWitness({ epoch, seq, mac }: { readonly epoch: number; readonly seq: number; readonly mac: string }): Witness {
+  return { epoch, seq, mac: Buffer.from(mac, 'hex') };
 }
 
 /** Each step runs whatever became of the ones before. */

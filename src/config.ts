@@ -56,6 +56,27 @@ const schema = z.strictObject({
       lostThreadsMax: z.coerce.number().int().min(0).default(1),
     })
     .prefault({}),
+  store: z
+    .strictObject({
+      /** PostgreSQL of the installation, `postgres://user@host/database`; empty for SQLite in KMS_HOME, for one host. */
+      url: z.string().default(''),
+      /** File with the password of the PostgreSQL user, relative to KMS_HOME; or PGPASSWORD, or a URL that holds it. */
+      passwordFile: z.string().default(''),
+      /**
+       * Milliseconds for which a process may go on with what it knows of keys when it cannot ask. A restriction is
+       * acknowledged when every process has confirmed it, or when this time is over. Longer rides out a fail-over of
+       * the database; then a disabled key may be used for so long where the news did not arrive, and the
+       * acknowledgement waits for so long.
+       */
+      staleMaxMs: z.coerce.number().int().min(1000).max(30_000).default(1000),
+      /** Seconds between full comparisons of rows, journal and token, after the one at start. */
+      compareSeconds: positive.default(3600),
+      /** Seconds between anchors on the token, while nothing is restricted. */
+      anchorSeconds: positive.default(60),
+      /** Milliseconds between two anchors, whatever happens; raise it to spare the flash of an HSM. */
+      anchorMinIntervalMs: z.coerce.number().int().min(0).default(0),
+    })
+    .prefault({}),
   audit: z
     .strictObject({
       /** Bytes of one file of the audit stream. */

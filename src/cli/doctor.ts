@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { paths, profilePath } from '../home.ts';
 import type { Installation } from '../keys/key.ts';
+import { openStore } from '../parts.ts';
 import { type ModuleInventory, takeInventory } from '../pkcs11/inventory.ts';
 import { loadProfile, type Profile } from '../pkcs11/token.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+
 
 export interface Check {
   readonly name: string;
@@ -99,7 +100,7 @@ function inventoryOrNull(profile: Profile): ModuleInventory | null {
 
 async function installationOrNull(config: Config): Promise<Installation | null> {
   try {
-    const store = await openSqliteStore(paths.store(config.home));
+    const store = await openStore(config, 'doctor');
     try {
       return (await store.installation()) ?? null;
     } finally {
@@ -111,11 +112,11 @@ async function installationOrNull(config: Config): Promise<Installation | null> 
 }
 
 async function checkStore(config: Config): Promise<Finding> {
-  const store = await openSqliteStore(paths.store(config.home));
+  const store = await openStore(config, 'doctor');
   try {
     await store.ping();
     if ((await store.installation()) === undefined) return wrong('no installation in the store', 'run kms init --dev');
-    return fine(`${paths.store(config.home)}, ${await store.countLiveKeys()} keys`);
+    return fine(`${config.store.url === '' ? paths.store(config.home) : 'PostgreSQL'}, ${await store.countLiveKeys()} keys`);
   } finally {
     await store.close();
   }

@@ -8,7 +8,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { paths } from '../home.ts';
-import { migrateSqlite, openSqliteStore } from '../store/sqlite.ts';
+import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
 import { makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration, writeWhole } from './init-files.ts';
 import { makeInstallation, type Pending } from './init-installation.ts';
@@ -19,16 +19,24 @@ export interface InitReport {
   readonly home: string;
 }
 
-/** @param say tells the person at the terminal what is going on */
-export async function initDev(home: string, say: (line: string) => void): Promise<InitReport> {
+/**
+ * @param say tells the person at the terminal what is going on
+ * @param storeUrl PostgreSQL for a new installation; empty for SQLite in the home
+ */
+export async function initDev(home: string, say: (line: string) => void, storeUrl = ''): Promise<InitReport> {
   makeDirectories(home);
   return underInitLock(home, async () => {
-    await migrateSqlite(paths.store(home));
-    const store = await openSqliteStore(paths.store(home));
+    const pending = pendingInstallation(home);
+    writeSettings(home, pending.tokenLabel, storeUrl);
+    const config = loadConfig({ ...process.env, KMS_HOME: home });
+    await migrateStore(config);
+    const store = await openStore(config, 'init');
     try {
       const created = (await store.installation()) === undefined;
-      if (created) await makeFrom(home, store, say);
-      await refreshClientFiles(loadConfig({ ...process.env, KMS_HOME: home }), store);
+      if (created) await makeFrom(config, pending, store, say);
+      else if (isPending(home)) await finishInstallation(config, store);
+      rmSync(pendingPath(home), { force: true });
+      await refreshClientFiles(config, store);
       return { created, home };
     } finally {
       await store.close();
@@ -36,13 +44,10 @@ export async function initDev(home: string, say: (line: string) => void): Promis
   });
 }
 
-async function makeFrom(home: string, store: KeyStore, say: (line: string) => void): Promise<void> {
-  const pending = pendingInstallation(home);
-  writeTokenConfiguration(home, new URL('../../softhsm2.conf', import.meta.url).pathname);
-  writePins(home);
-  writeSettings(home, pending.tokenLabel);
-  await makeInstallation(loadConfig({ ...process.env, KMS_HOME: home }), store, pending, say);
-  rmSync(pendingPath(home), { force: true });
+async function makeFrom(config: Config, pending: Pending, store: KeyStore, say: (line: string) => void): Promise<void> {
+  writeTokenConfiguration(config.home, new URL('../../softhsm2.conf', import.meta.url).pathname);
+  writePins(config.home);
+  await makeInstallation(config, store, pending, say);
 }
 
 function pendingPath(home: string): string {

@@ -6,7 +6,7 @@ import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+import { openStore } from '../parts.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
@@ -42,8 +42,8 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
 
 async function installationKind(config: Config): Promise<'dev' | 'prod'> {
   const none = new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
-  if (!existsSync(paths.store(config.home))) throw none;
-  const store = await openSqliteStore(paths.store(config.home));
+  if (config.store.url === '' && !existsSync(paths.store(config.home))) throw none;
+  const store = await openStore(config, 'supervisor');
   try {
     const installation = await store.installation();
     if (installation === undefined) throw none;

@@ -1,0 +1,52 @@
+/** From settings to the options of the parts: what a server process and the commands have in common. */
+
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Config } from './config.ts';
+import { paths, profilePath } from './home.ts';
+import { loadProfile, type Profile } from './pkcs11/token.ts';
+import { migratePostgres, openPostgresStore } from './store/postgres.ts';
+import { migrateSqlite, openSqliteStore } from './store/sqlite.ts';
+import type { KeyStore } from './store/store.ts';
+
+/** Opens the store of the installation; it must have the newest schema. @throws KmsError `store-unavailable` */
+export async function openStore(config: Config, bootId: string): Promise<KeyStore> {
+  const { url, staleMaxMs } = config.store;
+  if (url === '') return openSqliteStore(paths.store(config.home), bootId);
+  return openPostgresStore({ url, password: storePassword(config), bootId, staleMaxMs });
+}
+
+/** Brings the store to this code's schema; makes it if need be. @throws KmsError `store-unavailable` */
+export async function migrateStore(config: Config): Promise<void> {
+  if (config.store.url === '') await migrateSqlite(paths.store(config.home));
+  else await migratePostgres(config.store.url, storePassword(config));
+}
+
+/** Undefined: the URL or PGPASSWORD holds it, or none is asked for. */
+export function storePassword({ home, store }: Config): string | undefined {
+  if (store.passwordFile === '') return undefined;
+  return readFileSync(resolve(home, store.passwordFile), 'utf8').replace(/\r?\n$/, '');
+}
+
+/** The part of a token's setup that comes from the settings. */
+export function tokenSetup(config: Config): { profile: Profile; pinFile: string; latchFile: string } {
+  const profile = loadProfile(profilePath(config.hsm.profile), { KMS_HOME: config.home });
+  return { profile, pinFile: pinFile(config), latchFile: paths.pinLatch(config.home) };
+}
+
+export function pinFile({ home, hsm }: Config): string {
+  return resolve(home, hsm.pinFile);
+}
+
+export function tokenOptions({ hsm }: Config): {
+  threads: number;
+  batchMax: number;
+  queueMax: number;
+  callTimeoutMs: number;
+  createTimeoutMs: number;
+  lostThreadsMax: number;
+} {
+  const { workers: threads, batchMax, callTimeoutMs, createTimeoutMs, lostThreadsMax } = hsm;
+  const queueMax = hsm.queueMax === 0 ? threads * batchMax * 4 : hsm.queueMax;
+  return { threads, batchMax, queueMax, callTimeoutMs, createTimeoutMs, lostThreadsMax };
+}
