@@ -1,8 +1,9 @@
 /**
  * The narrow, typed interface of the PKCS#11 calls we use: synchronous forms only, templates and mechanisms only
  * through our own encoders, every error normalised to its number. There is no call here that could hand the
- * plaintext of a customer key to the token or change an object: C_CreateObject is reached only for public objects and
- * for session objects that hold a caller's bytes while they are wrapped.
+ * plaintext of a customer key to the token or change an object: C_CreateObject is reached only for public objects, for
+ * data objects, which no mechanism takes for a key, and for session objects that hold a caller's bytes while they are
+ * wrapped.
  *
  * Runs in token threads. One session serves one operation at a time.
  */
@@ -161,6 +162,12 @@ export class Cryptoki {
   /** A caller's bytes as a session object that can be wrapped and nothing else; never a key of ours. */
   createSessionSecret(session: Handle, bytes: Uint8Array): Handle {
     const object = [...sessionSecret(true), { type: ck.CKA_VALUE, value: asBuffer(bytes) }];
+    return call('C_CreateObject', () => this.#module.C_CreateObject(session, encode(object)));
+  }
+
+  /** Bytes of the service itself, never a key; the class is set here. */
+  createDataObject(session: Handle, template: readonly Attribute[]): Handle {
+    const object = [{ type: ck.CKA_CLASS, value: ck.CKO_DATA }, ...template.filter(({ type }) => type !== ck.CKA_CLASS)];
     return call('C_CreateObject', () => this.#module.C_CreateObject(session, encode(object)));
   }
 

@@ -3,13 +3,15 @@
 import ck from 'pkcs11js';
 import type { CanaryWatch } from './canary.ts';
 import { CryptokiError } from './cryptoki-error.ts';
+import { readData, replaceData } from './data-objects.ts';
 import { importObject, importPublicObject } from './import.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { nextIv } from './iv-source.ts';
 import { GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
-import { classify } from './return-value.ts';
+import { isHandleGone } from './return-value.ts';
 import type { TokenSession } from './session.ts';
+import { survey } from './survey.ts';
 import { sessionSecret } from './template.ts';
 import { trial } from './trial.ts';
 import { destroyAfter, unwrapBytes, wrapBytes } from './wrap.ts';
@@ -27,6 +29,8 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'random',
   'trial',
   'list',
+  'survey',
+  'readData',
   'destroy',
 ]);
 
@@ -35,20 +39,23 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
  * dropped before anybody sees it.
  */
 export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: readonly AddressedJob[]): Reply[] {
-  const replies = jobs.map(({ job }) => (CHANGES.has(job.op) ? change(session, canary, job) : execute(session, job)));
+  const replies = jobs.map(({ job }) => (WITNESSED.has(job.op) ? witnessed(session, canary, job) : execute(session, job)));
   if (session.profile.handles === 'fixed') return replies;
   return jobs.every((addressed) => stillThere(session, addressed)) ? replies : replies.map(() => MOVED);
 }
 
 /** Jobs that change what is on the token. */
-const CHANGES: ReadonlySet<Job['op']> = new Set(['create', 'import', 'importPublic', 'destroy']);
+const CHANGES: ReadonlySet<Job['op']> = new Set(['create', 'import', 'importPublic', 'destroy', 'replaceData']);
+
+/** With the jobs that say what is not there. `list` is none of them: absence in it proves nothing to its caller. */
+const WITNESSED: ReadonlySet<Job['op']> = new Set([...CHANGES, 'survey', 'readData']);
 
 /**
  * On a token that is gone a search finds nothing and a destruction seems done; on another token a creation succeeds.
- * So a change counts only when the canary answers after it.
+ * So these count only when the canary answers after them.
  */
-function change(session: TokenSession, canary: CanaryWatch, job: Job): Reply {
-  if (session.profile.serialiseCreates) lookAround(session);
+function witnessed(session: TokenSession, canary: CanaryWatch, job: Job): Reply {
+  if (CHANGES.has(job.op) && session.profile.serialiseCreates) lookAround(session);
   const reply = execute(session, job);
   if (!('ok' in reply) || canary.answers()) return reply;
   return { code: ck.CKR_TOKEN_NOT_PRESENT, call: `canary after ${job.op}` };
@@ -79,7 +86,7 @@ function stillThere(session: TokenSession, { job, objectId }: AddressedJob): boo
     return session.run(read, true).toString('hex') === objectId;
   } catch (error) {
     // An object destroyed meanwhile has no id; any other failure proves nothing.
-    return error instanceof CryptokiError && classify(error.code, session.profile) === 'handle';
+    return isHandleGone(error, session.profile);
   }
 }
 
@@ -131,6 +138,13 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return null;
     case 'list':
       return listObjects(session, job.known);
+    case 'survey':
+      return survey(session);
+    case 'readData':
+      return readData(session, job.application);
+    case 'replaceData':
+      replaceData(session, job.application, job.label, job.value, job.obsolete);
+      return null;
   }
 }
 

@@ -30,6 +30,28 @@ export interface ListedObject {
 /** Which object of one CKA_ID is meant: the halves of a key pair share the id. */
 export type Part = 'secret' | 'private' | 'public';
 
+/** A data object of the token (CKO_DATA). */
+export interface DataObject {
+  readonly handle: ObjectHandle;
+  readonly label: string;
+  /** Empty for an object that was left without one. */
+  readonly value: Uint8Array;
+}
+
+/** Longest CKA_VALUE of a data object, in bytes: small HSMs keep no more. */
+export const DATA_VALUE_MAX = 512;
+
+/** One key object of the token, ours or not. */
+export interface SurveyedObject {
+  /** CKA_ID, hex; empty when the object has none or does not give it. */
+  readonly objectId: string;
+  readonly part: Part;
+  /** Null when the object does not give it. */
+  readonly label: string | null;
+  /** Null for a public object, and when the object does not give it. */
+  readonly extractable: boolean | null;
+}
+
 /** Public half as the token stores it. `point` is DER or raw, as the module gives it. */
 export type PublicAttributes =
   | { readonly type: 'rsa'; readonly modulus: Uint8Array; readonly exponent: Uint8Array }
@@ -124,7 +146,19 @@ export type Job =
   /** Destroys every object of ours with one of these ids and proves them gone. */
   | { readonly op: 'destroy'; readonly objectIds: readonly string[]; readonly labelPrefix: string }
   /** All token objects whose handle is not in `known`, with the handles that are still there. */
-  | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle> };
+  | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle> }
+  /** All key objects, with labels. */
+  | { readonly op: 'survey' }
+  /** All data objects of one application. */
+  | { readonly op: 'readData'; readonly application: string }
+  /** Makes a data object, and then destroys those of `obsolete` that are still what they were. */
+  | {
+      readonly op: 'replaceData';
+      readonly application: string;
+      readonly label: string;
+      readonly value: Uint8Array;
+      readonly obsolete: readonly DataObject[];
+    };
 
 export interface Results {
   readonly encrypt: Uint8Array;
@@ -142,6 +176,9 @@ export interface Results {
   readonly create: CreatedObject;
   readonly destroy: null;
   readonly list: { readonly added: readonly ListedObject[]; readonly present: ReadonlySet<ObjectHandle> };
+  readonly survey: readonly SurveyedObject[];
+  readonly readData: readonly DataObject[];
+  readonly replaceData: null;
 }
 
 /** A failed step does not stop the others. */

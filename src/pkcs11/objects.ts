@@ -142,14 +142,15 @@ function readPublic(session: TokenSession, handle: Handle, type: 'rsa' | 'ec'): 
 }
 
 /**
- * Destroys the objects with these ids, whatever their number, and proves them gone.
- * Objects whose label does not start with ours are somebody else's, whatever their id, and stay.
+ * Destroys the key objects with these ids, whatever their number, and proves them gone.
+ * Objects whose label does not start with ours are somebody else's, whatever their id, and stay. So does
+ * everything that is no key: labels of data objects do start with ours.
  */
 export function destroyObjects(session: TokenSession, objectIds: readonly string[], labelPrefix: string): void {
   const ours = (objectId: string): readonly Handle[] =>
     session.cryptoki
       .find(session.handle, byId(objectId))
-      .filter((handle) => labelOf(session, handle).startsWith(labelPrefix));
+      .filter((handle) => labelOf(session, handle).startsWith(labelPrefix) && isKey(session, handle));
   for (const objectId of objectIds) {
     for (const handle of ours(objectId)) session.cryptoki.destroyObject(session.handle, handle);
     if (ours(objectId).length > 0) throw new CryptokiError('C_DestroyObject', ck.CKR_FUNCTION_FAILED);
@@ -158,6 +159,10 @@ export function destroyObjects(session: TokenSession, objectIds: readonly string
 
 function labelOf(session: TokenSession, handle: Handle): string {
   return session.cryptoki.attribute(session.handle, handle, ck.CKA_LABEL).toString('utf8');
+}
+
+function isKey(session: TokenSession, handle: Handle): boolean {
+  return partOf(session.cryptoki.attribute(session.handle, handle, ck.CKA_CLASS)) !== undefined;
 }
 
 /**
@@ -177,11 +182,16 @@ function describe(session: TokenSession, handle: ObjectHandle): ListedObject | u
   const native = fromObjectHandle(handle);
   const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, native, type);
   try {
-    const part = PARTS.get(Number(read(ck.CKA_CLASS).readBigUInt64LE()));
+    const part = partOf(read(ck.CKA_CLASS));
     return part === undefined ? undefined : { handle, part, objectId: read(ck.CKA_ID).toString('hex') };
   } catch {
     return undefined;
   }
+}
+
+/** @returns undefined for an object that is no key */
+function partOf(objectClass: Buffer): Part | undefined {
+  return PARTS.get(Number(objectClass.readBigUInt64LE()));
 }
 
 const PARTS: ReadonlyMap<number, Part> = new Map([

@@ -6,6 +6,7 @@
 
 import ck from 'pkcs11js';
 import { decryptionFailed, type ErrorCode, KmsError } from '../errors.ts';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { Job } from './job.ts';
 import type { Profile } from './profile.ts';
 
@@ -110,6 +111,11 @@ export function classify(code: number, { codes }: Profile): CodeClass {
   if (codes.tokenLost.includes(code)) return 'token';
   if (codes.badData.includes(code)) return 'data';
   return CLASSES.get(code) ?? 'ambiguous';
+}
+
+/** Somebody destroyed the object, or the handle is of an earlier epoch. */
+export function isHandleGone(error: unknown, profile: Profile): boolean {
+  return error instanceof CryptokiError && classify(error.code, profile) === 'handle';
 }
 
 /** What operations make of bad data: decryption gives the one uniform error, other input a named one. */

@@ -10,6 +10,8 @@ import { KmsError } from '../errors.ts';
 import { type Cost, Dispatcher, type DispatcherOptions } from './dispatcher.ts';
 import { HandleCache, type KeyRef } from './handles.ts';
 import {
+  DATA_VALUE_MAX,
+  type DataObject,
   type Generation,
   HANDLES_MOVED,
   type Job,
@@ -18,6 +20,7 @@ import {
   type PublicHalf,
   type Reply,
   type Results,
+  type SurveyedObject,
   type ThreadSetup,
   type TrialResult,
   type TrialStep,
@@ -34,9 +37,12 @@ export type { KeyRef } from './handles.ts';
 export {
   type Canary,
   CANARY_QUESTION,
+  DATA_VALUE_MAX,
+  type DataObject,
   type Generation,
   type PublicAttributes,
   type PublicHalf,
+  type SurveyedObject,
   type TrialResult,
   type TrialStep,
   type WrappedKey,
@@ -220,6 +226,33 @@ export class Token {
     this.assertReady();
     for (const objectId of objectIds) for (const part of PARTS) this.#handles.forget({ objectId, part });
     await this.#change({ op: 'destroy', objectIds, labelPrefix: this.#options.destroyable });
+  }
+
+  /** Every secret, private and public object of the token, ours or not; with the time limit of a creation. */
+  async survey(): Promise<readonly SurveyedObject[]> {
+    this.assertReady();
+    return this.#result({ op: 'survey' }, 'create');
+  }
+
+  /**
+   * All data objects of this application. Searches each time: not for the request path. It takes its turn with creations,
+   * because in SoftHSM 2.6.1 a search in another thread can make one fail (CKR_GENERAL_ERROR, measured).
+   */
+  async readData(application: string): Promise<readonly DataObject[]> {
+    this.assertReady();
+    return this.#result({ op: 'readData', application }, 'create');
+  }
+
+  /**
+   * Makes a data object, and only then destroys the obsolete ones. When it fails the new one may be there.
+   * @param value at most 512 bytes
+   * @param obsolete as `readData` gave them; those that changed or are gone are passed over
+   * @throws KmsError `unsupported-by-token` when the token keeps no data objects
+   */
+  async replaceData(application: string, label: string, value: Uint8Array, obsolete: readonly DataObject[]): Promise<void> {
+    this.assertReady();
+    if (value.length > DATA_VALUE_MAX) throw new KmsError('internal', `a data object of ${value.length} bytes is too long`);
+    await this.#change({ op: 'replaceData', application, label, value: ownCopy(value), obsolete });
   }
 
   /** Whether the object behind the handle has shown this epoch that it is the one its proof was made with. */

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, test } from '@jest/globals';
 import type { TestToken } from '../support/token.ts';
 import { cipherSuite } from './token/cipher-suite.ts';
 import { concurrencySuite } from './token/concurrency-suite.ts';
+import { dataSuite } from './token/data-suite.ts';
 import { destructionSuite } from './token/destruction-suite.ts';
 import { generationSuite } from './token/generation-suite.ts';
 import { guardSuite } from './token/guard-suite.ts';
@@ -17,6 +18,7 @@ import { refusedImportSuite } from './token/refused-import-suite.ts';
 import { rsaDecryptionSuite } from './token/rsa-decryption-suite.ts';
 import { selfTestSuite } from './token/self-test-suite.ts';
 import { signatureSuite } from './token/signature-suite.ts';
+import { surveySuite } from './token/survey-suite.ts';
 import { swapSuite } from './token/swap-suite.ts';
 
 /** What a module may lack. */
@@ -37,7 +39,9 @@ export type Optional =
   /** Bad PKCS #1 v1.5 padding is an error; a module without it answers with bytes that nobody can predict, which is better. */
   | 'RSA1_5-explicit-rejection'
   /** Two objects of one class with one CKA_ID. */
-  | 'several-objects-of-one-id';
+  | 'several-objects-of-one-id'
+  /** Permanent data objects: without them the token can hold no anchor. */
+  | 'data-objects';
 
 export interface Contract {
   /** Read inside tests only. */
@@ -77,6 +81,8 @@ export function tokenContract(name: string, setup: () => Promise<TestToken>, opt
     refusedImportSuite(contract);
     concurrencySuite(contract);
     destructionSuite(contract);
+    dataSuite(contract);
+    surveySuite(contract);
     swapSuite(contract);
     selfTestSuite(contract);
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { cryptokiViolations } from '../support/cryptoki-rules.ts';
 import type { Client } from '../support/installation.ts';
-import { findSpy, SpiedInstallation } from '../support/spy.ts';
+import { ANCHOR, findSpy, SpiedInstallation } from '../support/spy.ts';
 
 function violations(root: string, ending: string): readonly string[] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith(ending));
@@ -44,6 +44,7 @@ describe('source', () => {
     ['pkcs11/objects', `m.C_CreateObject(s, template);`, 'C_CreateObject is forbidden'],
     ['pkcs11/cryptoki', `class A { create() { return m.C_CreateObject(s, t); } }`, 'C_CreateObject is forbidden'],
     ['pkcs11/objects', `class A { createPublicObject() { return m.C_CreateObject(s, t); } }`, 'C_CreateObject is forbidden'],
+    ['pkcs11/data-objects', `class A { createDataObject() { return m.C_CreateObject(s, t); } }`, 'C_CreateObject is forbidden'],
     ['pkcs11/cryptoki', `class A { createPublicObject() { return m.C_CopyObject(s, t); } }`, 'C_CopyObject is forbidden'],
     ['pkcs11/objects', `m.C_SetAttributeValue(s, o, template);`, 'C_SetAttributeValue is forbidden'],
     ['pkcs11/objects', `const copy = m.C_CopyObject;`, 'C_CopyObject is forbidden'],
@@ -60,6 +61,7 @@ describe('source', () => {
   test.each([
     ['pkcs11/cryptoki', `// C_CopyObject\nm.C_Sign(s, d, o); m.C_Initialize(options); m.C_GenerateKeyPair(s, m, a, b);`],
     ['pkcs11/cryptoki', `class A { createPublicObject() { return m.C_CreateObject(s, t); } }`],
+    ['pkcs11/cryptoki', `class A { createDataObject() { return m.C_CreateObject(s, t); } }`],
     ['pkcs11/objects', `throw new CryptokiError('C_CreateObject', 1);`],
     ['pkcs11/inventory', `import graphene from 'graphene-pk11'; module.getSlots(true).items(0).getToken();`],
     ['cli/serve', `process.once('SIGTERM', stop);`],
@@ -150,7 +152,7 @@ if (spy === undefined) console.warn('SKIPPED: calls seen by pkcs11-spy: it is no
     expect(spied.count('C_FindObjectsInit')).toBeGreaterThan(0);
   });
 
-  test('no object was changed or copied, and none made from plaintext but public halves and session objects', () => {
+  test('no object was changed or copied, and none made from plaintext but public halves, anchors and session objects', () => {
     const calls = spied.calls();
     const names = new Set(calls.map(({ name }) => name));
     expect(names).toContain('C_GenerateKey');
@@ -159,9 +161,12 @@ if (spy === undefined) console.warn('SKIPPED: calls seen by pkcs11-spy: it is no
     const made = calls.filter(({ name }) => name === 'C_CreateObject').map(({ text }) => ({
       class: /CKA_CLASS\s+(\w+)/.exec(text)?.[1],
       token: /CKA_TOKEN\s+(\w+)/.exec(text)?.[1],
+      anchor: ANCHOR.test(text),
     }));
     const wrong = made.filter((object) =>
-      object.class !== 'CKO_PUBLIC_KEY' && (object.class !== 'CKO_SECRET_KEY' || object.token !== 'False'));
+      object.class !== 'CKO_PUBLIC_KEY' &&
+      (object.class !== 'CKO_SECRET_KEY' || object.token !== 'False') &&
+      (object.class !== 'CKO_DATA' || !object.anchor));
     expect(wrong).toEqual([]);
   });
 

@@ -13,5 +13,5 @@ tokenContract(
   'NSS softokn in FIPS mode',
   () => TestToken.make({ profile: 'nss-fips', tokenLabel: 'NSS FIPS 140-2 Certificate DB', environment, variables }),
   // As NSS softokn.
-  new Set(['ECDSA-P-256K', 'CKA_ALLOWED_MECHANISMS', 'CKA_COPYABLE', 'CKA_LOCAL', 'several-objects-of-one-id', 'private-usages-on-import', 'RSA1_5-explicit-rejection']),
+  new Set(['ECDSA-P-256K', 'CKA_ALLOWED_MECHANISMS', 'CKA_COPYABLE', 'CKA_LOCAL', 'several-objects-of-one-id', 'private-usages-on-import', 'RSA1_5-explicit-rejection', 'data-objects']),
 );

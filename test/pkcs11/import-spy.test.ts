@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { GeneratedMaterial } from '../../src/crypto/engine.ts';
 import { ecPairs, rsaPair } from '../contract/token/node-keys.ts';
-import { findSpy, type SpiedCall } from '../support/spy.ts';
+import { ANCHOR, findSpy, type SpiedCall } from '../support/spy.ts';
 import { ec, oct, objectOf, rsa, TestToken } from '../support/token.ts';
 
 const SECRETS = /^\s+CKA_(?:VALUE|PRIVATE_EXPONENT|PRIME_\d|EXPONENT_\d|COEFFICIENT)\s/m;
@@ -47,6 +47,9 @@ function spied(library: string): Promise<TestToken> {
     const kw = { objectId: objectOf(made[0]!, 'kw').objectId, part: 'secret' } as const;
     const blob = await at.token.wrapBytes(kw, { name: 'aes-kw' }, randomBytes(32));
     await at.token.unwrapBytes(kw, { name: 'aes-kw' }, blob);
+    // And the service's own bytes through data objects.
+    await at.token.replaceData('kms:spied', 'kms:spied:anchor', Buffer.from('KMSA\u0001'), []);
+    await at.token.readData('kms:spied');
     await at.stop();
     text = readFileSync(at.profile.environment['PKCS11SPY_OUTPUT']!, 'latin1');
     calls = text.split(/^(?=\d+: C_)/m).map((part) => ({ name: /^\d+: (C_\w+)/.exec(part)?.[1] ?? '', text: part }));
@@ -76,13 +79,18 @@ function spied(library: string): Promise<TestToken> {
     // And both allowed kinds were seen.
     expect(of('C_CreateObject', /CKO_PUBLIC_KEY/, PERMANENT).length).toBe(2);
     expect(of('C_CreateObject', /CKO_SECRET_KEY/, PASSING).length).toBeGreaterThan(0);
-    expect(of('C_CreateObject').length).toBe(of('C_CreateObject', /CKO_(?:PUBLIC|SECRET)_KEY/).length);
+    const others = of('C_CreateObject').length - of('C_CreateObject', /CKO_(?:PUBLIC|SECRET)_KEY/).length;
+    // The one data object, which is no key.
+    expect([others, of('C_CreateObject', /CKO_DATA/, ANCHOR).length]).toEqual([1, 1]);
   });
 
   test('no secret of a permanent object is read', () => {
-    const passing = new Set(of('C_UnwrapKey', PASSING).map((call) => /^\[out\] hKey = (0x\w+)/m.exec(call)?.[1]));
+    const passing = new Set([
+      ...of('C_UnwrapKey', PASSING).map((call) => /^\[out\] hKey = (0x\w+)/m.exec(call)?.[1]),
+      ...of('C_CreateObject', /CKO_DATA/).map((call) => /^\[out\] \*phObject = (0x\w+)/m.exec(call)?.[1]),
+    ]);
     const reads = of('C_GetAttributeValue', SECRETS);
-    // What a caller unwraps is read from its session object.
+    // What a caller unwraps is read from its session object, and data objects are read.
     expect(reads.length).toBeGreaterThan(0);
     for (const call of reads) expect(passing).toContain(/^\[in\] hObject = (0x\w+)/m.exec(call)?.[1]);
   });

@@ -14,8 +14,11 @@ const ARGUMENTS: Readonly<Record<string, number>> = {
 
 const FORBIDDEN = new Set(['C_CreateObject', 'C_SetAttributeValue', 'C_CopyObject']);
 
-/** Public halves, and bytes of a caller that live for one call (P-8): the only methods that may make an object. */
-const CREATES = new Set(['createPublicObject', 'createSessionSecret']);
+/**
+ * Public halves, bytes of a caller that live for one call (P-8), and data objects, which are no keys: the only methods
+ * that may make an object.
+ */
+const CREATES = new Set(['createPublicObject', 'createSessionSecret', 'createDataObject']);
 
 /** Members through which graphene-pk11 uses keys or sessions. */
 const GRAPHENE_KEYS =

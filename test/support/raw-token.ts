@@ -101,6 +101,37 @@ export class RawToken {
     );
   }
 
+  /** What somebody could leave as an anchor, or beside one. */
+  createData(application: string, label: string, value: Uint8Array): ck.Handle {
+    return this.module.C_CreateObject(this.session, [
+      { type: ck.CKA_CLASS, value: ck.CKO_DATA },
+      { type: ck.CKA_TOKEN, value: true },
+      { type: ck.CKA_PRIVATE, value: true },
+      { type: ck.CKA_APPLICATION, value: Buffer.from(application, 'utf8') },
+      { type: ck.CKA_LABEL, value: Buffer.from(label, 'utf8') },
+      { type: ck.CKA_VALUE, value: Buffer.from(value) },
+    ]);
+  }
+
+  /** An object with an id that is no key. */
+  createCertificate(objectId: string, label: string): ck.Handle {
+    return this.module.C_CreateObject(this.session, [
+      { type: ck.CKA_CLASS, value: ck.CKO_CERTIFICATE },
+      { type: ck.CKA_CERTIFICATE_TYPE, value: ck.CKC_X_509 },
+      ...named(objectId, label),
+      { type: ck.CKA_SUBJECT, value: Buffer.from('3000', 'hex') },
+      { type: ck.CKA_VALUE, value: Buffer.from('3000', 'hex') },
+    ]);
+  }
+
+  dataOf(application: string): readonly ck.Handle[] {
+    return this.find([
+      { type: ck.CKA_CLASS, value: ck.CKO_DATA },
+      { type: ck.CKA_TOKEN, value: true },
+      { type: ck.CKA_APPLICATION, value: Buffer.from(application, 'utf8') },
+    ]);
+  }
+
   /** A public object: every module takes one beside a secret object with the same id. */
   createPublic(objectId: string, label: string): ck.Handle {
     return this.module.C_CreateObject(this.session, [

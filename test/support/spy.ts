@@ -17,6 +17,9 @@ export function findSpy(): string | undefined {
   return [LIBRARIES, ...places].map((place) => join(place, 'pkcs11-spy.so')).find((path) => existsSync(path));
 }
 
+/** In the dump of a call with a template: a value that begins as an anchor does, `KMSA` 0x01 (integrity §5). */
+export const ANCHOR = /CKA_VALUE[^\n]*\n\s*00000000\s+4B 4D 53 41 01/i;
+
 export interface SpiedCall {
   /** Such as `C_Login`. */
   readonly name: string;

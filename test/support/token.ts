@@ -14,7 +14,7 @@ import { CryptoEngine, labelPrefixes, loadProfile, makeInternalKey, planObjects,
 import { RawToken } from './raw-token.ts';
 
 export const THREADS = 3;
-const INSTALLATION = '4f1c1d0e-0000-4000-8000-000000000001';
+export const INSTALLATION = '4f1c1d0e-0000-4000-8000-000000000001';
 const STOP_MS = 5000;
 /** Fits every module: NSS in FIPS mode wants three classes and does not count a leading capital or a trailing digit. */
 const PIN = 'aB1-of-the-test';

@@ -1,6 +1,7 @@
 /** Destruction: ours is gone, and nothing but ours. */
 
 import { describe, expect, test } from '@jest/globals';
+import ck from 'pkcs11js';
 import { ec, newId, oct, objectOf } from '../../support/token.ts';
 import type { Contract } from '../token-contract.ts';
 import { failureOf } from './expectations.ts';
@@ -29,6 +30,19 @@ export function destructionSuite({ at, optional }: Contract): void {
       await engine.destroy([objectId]);
       expect(raw.withId(objectId).map((handle) => raw.label(handle))).toEqual(['somebody else']);
       raw.destroy(foreign);
+    });
+
+    optional('data-objects', 'what is no key stays, with our label and the same CKA_ID', async () => {
+      const { engine, raw } = at();
+      const versionId = newId();
+      const { objectId } = objectOf(await at().generate(oct(256), ['gcm'], versionId), 'gcm');
+      // SoftHSM gives data objects no CKA_ID; a certificate stands for all that is no key.
+      const certificate = raw.createCertificate(objectId, at().label(versionId, 'gcm'));
+      await engine.destroy([objectId]);
+      expect(raw.withId(objectId).map((handle) => raw.number(handle, ck.CKA_CLASS))).toEqual([ck.CKO_CERTIFICATE]);
+      raw.destroy(certificate);
+    }, () => {
+      expect(() => at().raw.createData('kms', 'kms', Buffer.alloc(1))).toThrow(/CKR_ATTRIBUTE_VALUE_INVALID/);
     });
 
     optional('several-objects-of-one-id', 'a foreign object of the same class with the same CKA_ID stays', async () => {
