@@ -43,11 +43,13 @@ const SETTINGS_HEADER = `# Settings of this installation's host. What is not her
 # each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
 `;
 
-export function writeSettings(home: string, tokenLabel: string): void {
+/** @param storeUrl PostgreSQL; empty for SQLite in the home. Existing settings stay. */
+export function writeSettings(home: string, tokenLabel: string, storeUrl: string): void {
   const path = join(home, 'kms.yaml');
   if (existsSync(path)) return;
   const hostId = randomBytes(8).toString('hex');
-  writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { profile: 'softhsm-2.6.1', tokenLabel } }), 0o600);
+  const store = storeUrl === '' ? {} : { store: { url: storeUrl } };
+  writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { profile: 'softhsm-2.6.1', tokenLabel }, ...store }), 0o600);
 }
 
 export interface ClientFacts {

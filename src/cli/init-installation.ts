@@ -3,22 +3,24 @@
  * valid, with its vaults and first administrator.
  */
 
-import { createHmac, createPublicKey, randomUUID } from 'node:crypto';
+import { createHash, createPublicKey, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { tokenOptions, tokenSetup } from '../app.ts';
-import { openAuditLog, type SealingParts } from '../audit/log.ts';
+import { openAuditLog } from '../audit/log.ts';
 import type { Issuer } from '../auth/issue-certificate.ts';
 import { randomHex } from '../bytes.ts';
 import type { Config } from '../config.ts';
-import { deriveKey } from '../crypto/derived-key.ts';
-import { makeInternalKey, signWithInternalKey } from '../crypto/internal-keys.ts';
+import { Anchors } from '../crypto/anchor.ts';
+import { deriveMacs, type Macs } from '../crypto/integrity-keys.ts';
+import { makeInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
+import { tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, writeServerCertificate } from './init-certificates.ts';
-import { writePkcs12, writeWhole } from './init-files.ts';
+import { writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
+import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
   'canary',
@@ -129,8 +131,26 @@ async function commit(making: Making): Promise<void> {
     createdMs: now,
   };
   writeAuditKey(config, keys);
-  await recordInAudit(making);
-  await store.createInstallation({ installation, vaults, credentials: [credential], assignments: [assignment] });
+  const endpoint = `https://localhost:${config.server.port}`;
+  writeClientConfiguration(config.home, { okmsId: first.id, vaultName: first.name, endpoint, vaultUrl: endpoint });
+  const macs = await deriveMacs(token, keyOf(keys, 'integrity'), pending.installation, KEY_EPOCH);
+  await recordInAudit(making, macs);
+  const rows = { installation, vaults, credentials: [credential], assignments: [assignment] };
+  await store.createInstallation(rows, macs);
+  await writeFirstAnchor(new Anchors(token, pending.installation, macs.anchor), store);
+}
+
+/** Only here, by `kms migrate --to` and by `kms store accept-rollback` is an anchor made where there was none. */
+async function writeFirstAnchor(anchors: Anchors, store: KeyStore): Promise<void> {
+  const { storeId, epoch, seq, mac } = store.head();
+  const auditHeads = createHash('sha256').digest();
+  await anchors.write({ storeId, epoch, seq, journalMac: mac, auditHeads, writtenMs: Date.now() });
+}
+
+/** What a run left undone that was interrupted after its commit. */
+export async function finishInstallation({ store, anchors, macs }: Session): Promise<void> {
+  await store.unlock(macs);
+  if ((await anchors.read()).highest === null) await writeFirstAnchor(anchors, store);
 }
 
 function keyOf(keys: readonly InternalKey[], name: InternalKeyName): InternalKey {
@@ -169,10 +189,9 @@ function publicKeyOf(keys: readonly InternalKey[], name: InternalKeyName): Uint8
 }
 
 /** Before the row: an installation without the record of its making cannot exist. */
-async function recordInAudit(making: Making): Promise<void> {
-  const { config, pending, keys, tokenSerial } = making;
+async function recordInAudit({ config, pending, token, keys, tokenSerial }: Making, macs: Macs): Promise<void> {
   const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId: randomHex(8) });
-  audit.seal(await sealingParts(making));
+  audit.seal(sealingParts(token, { id: pending.installation, kind: 'dev' }, keys, macs, null));
   await audit.append({
     event: 'installation.create',
     result: 'success',
@@ -180,20 +199,4 @@ async function recordInAudit(making: Making): Promise<void> {
     detail: { installation: pending.installation, kind: 'dev', tokenLabel: pending.tokenLabel, tokenSerial },
   });
   await audit.close();
-}
-
-/** There is no journal yet, and nobody else. */
-async function sealingParts({ pending: { installation }, token, keys }: Making): Promise<SealingParts> {
-  const tailKey = await deriveKey(token, keyOf(keys, 'integrity'), installation, 'tail', 1);
-  return {
-    installation,
-    kind: 'dev',
-    mac: (bytes) => createHmac('sha256', tailKey).update(bytes).digest(),
-    sign: (bytes) => signWithInternalKey(token, keyOf(keys, 'audit'), bytes),
-    publicKey: publicKeyOf(keys, 'audit'),
-    storeHead: () => ({ epoch: 0, seq: 0, mac: '0'.repeat(64) }),
-    peers: () => Promise.resolve([]),
-    takeCounters: () => ({}),
-    onCheckpoint: () => undefined,
-  };
 }

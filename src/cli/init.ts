@@ -10,9 +10,12 @@ import { type Config, loadConfig } from '../config.ts';
 import { paths } from '../home.ts';
 import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
-import { makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration, writeWhole } from './init-files.ts';
-import { makeInstallation, type Pending } from './init-installation.ts';
+import {
+  type ClientFacts, makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration, writeWhole,
+} from './init-files.ts';
+import { finishInstallation, makeInstallation, type Pending } from './init-installation.ts';
 import { underInitLock } from './init-lock.ts';
+import { withSession } from './session.ts';
 
 export interface InitReport {
   readonly created: boolean;
@@ -26,22 +29,33 @@ export interface InitReport {
 export async function initDev(home: string, say: (line: string) => void, storeUrl = ''): Promise<InitReport> {
   makeDirectories(home);
   return underInitLock(home, async () => {
-    const pending = pendingInstallation(home);
-    writeSettings(home, pending.tokenLabel, storeUrl);
-    const config = loadConfig({ ...process.env, KMS_HOME: home });
-    await migrateStore(config);
-    const store = await openStore(config, 'init');
-    try {
-      const created = (await store.installation()) === undefined;
-      if (created) await makeFrom(config, pending, store, say);
-      else if (isPending(home)) await finishInstallation(config, store);
-      rmSync(pendingPath(home), { force: true });
-      await refreshClientFiles(config, store);
-      return { created, home };
-    } finally {
-      await store.close();
-    }
+    const settled = existsSync(join(home, 'kms.yaml')) && !existsSync(pendingPath(home));
+    const created = !settled && (await makeOrFinish(home, say, storeUrl));
+    refreshClientFiles(loadConfig({ ...process.env, KMS_HOME: home }));
+    return { created, home };
   });
+}
+
+/** @returns whether there was no installation before */
+async function makeOrFinish(home: string, say: (line: string) => void, storeUrl: string): Promise<boolean> {
+  const pending = pendingInstallation(home);
+  writeSettings(home, pending.tokenLabel, storeUrl);
+  const config = loadConfig({ ...process.env, KMS_HOME: home });
+  await migrateStore(config);
+  const store = await openStore(config, 'init');
+  const isNew = await isEmpty(store);
+  try {
+    if (isNew) await makeFrom(config, pending, store, say);
+  } finally {
+    await store.close();
+  }
+  if (!isNew) await withSession(config, finishInstallation);
+  rmSync(pendingPath(home), { force: true });
+  return isNew;
+}
+
+async function isEmpty(store: KeyStore): Promise<boolean> {
+  return (await store.installation()) === undefined;
 }
 
 async function makeFrom(config: Config, pending: Pending, store: KeyStore, say: (line: string) => void): Promise<void> {
@@ -65,9 +79,10 @@ function pendingInstallation(home: string): Pending {
 }
 
 /** The port may have been changed since. */
-async function refreshClientFiles(config: Config, store: KeyStore): Promise<void> {
-  const [vault] = await store.vaults();
-  if (vault === undefined) return;
+function refreshClientFiles(config: Config): void {
+  const path = paths.client(config.home, 'admin.json');
+  if (!existsSync(path)) return;
+  const { okmsId, vaultName } = JSON.parse(readFileSync(path, 'utf8')) as ClientFacts;
   const endpoint = `https://localhost:${config.server.port}`;
-  writeClientConfiguration(config.home, { okmsId: vault.id, vaultName: vault.name, endpoint, vaultUrl: endpoint });
+  writeClientConfiguration(config.home, { okmsId, vaultName, endpoint, vaultUrl: endpoint });
 }

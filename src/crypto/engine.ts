@@ -6,7 +6,7 @@
 import { randomHex } from '../bytes.ts';
 import type { Family, InternalKey, KeyObject } from '../keys/key.ts';
 import { asKmsError, decryptionFailed } from '../errors.ts';
-import { GCM_TAG_BYTES, labelPrefixes, type Token } from '../pkcs11/token.ts';
+import { GCM_TAG_BYTES, labelPrefixes, type SurveyedObject, type Token } from '../pkcs11/token.ts';
 import {
   type SignatureAlgorithm,
   signatureBytes,
@@ -155,6 +155,16 @@ export class CryptoEngine {
       await importObject(this.#token, this.#importKey, object, label, { shape, material, publicKey });
     }
     return { publicKey, objects: await this.#proofs(shape, planned, publicKey) };
+  }
+
+  /** Every secret, private and public object on the token, for the comparison with the rows. */
+  survey(): Promise<readonly SurveyedObject[]> {
+    return this.#token.survey();
+  }
+
+  /** Whether the object is there and proves itself now. @throws KmsError `key-missing`, `integrity`, `token-unavailable` */
+  async prove(object: KeyObject, shape: KeyShape): Promise<void> {
+    await this.#prove(object, proofKindOf(object.family, shape));
   }
 
   /** Final: there is no way back. Repeating it is harmless. */

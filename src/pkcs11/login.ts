@@ -61,7 +61,7 @@ const PIN_ERRORS: ReadonlySet<number> = new Set([
 
 /** @throws StartError `pin` after a PIN error, `pin-latched` while no login may be tried */
 export function login(cryptoki: Cryptoki, session: Handle, slot: Handle, setup: ThreadSetup): void {
-  const source = fingerprint(setup.pinFile);
+  const source = pinSource(setup.pinFile);
   if (!mayTry(source, latched(setup.latchFile), cryptoki.tokenFacts(slot).flags)) throw new StartError('pin-latched');
   try {
     cryptoki.login(session, 'user', readPin(setup.pinFile));
@@ -75,7 +75,7 @@ export function login(cryptoki: Cryptoki, session: Handle, slot: Handle, setup: 
 
 /** Whether the PIN source is the one that failed: nothing is tried before it changes. */
 export function isLatched({ pinFile, latchFile }: ThreadSetup): boolean {
-  return latched(latchFile) === fingerprint(pinFile);
+  return latched(latchFile) === pinSource(pinFile);
 }
 
 /**
@@ -88,7 +88,8 @@ function mayTry(source: string, failedSource: string | undefined, flags: number)
   return (flags & ck.CKF_USER_PIN_COUNT_LOW) === 0 || failedSource !== undefined;
 }
 
-function fingerprint(file: string): string {
+/** Names a PIN source as it is now, without reading it. @throws the system error when it cannot be looked at */
+export function pinSource(file: string): string {
   const { ino, size, mtimeMs, ctimeMs } = statSync(file);
   return [ino, size, mtimeMs, ctimeMs].join(' ');
 }

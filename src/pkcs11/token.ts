@@ -48,6 +48,7 @@ export {
   type WrappedKey,
 } from './job.ts';
 export { GCM_IV_BYTES, GCM_TAG_BYTES, type Hash, hashBytes, type Mechanism } from './mechanism.ts';
+export { pinSource } from './login.ts';
 export { loadProfile, type Profile };
 export { isUnsupported } from './return-value.ts';
 export type { Purpose } from './template.ts';
