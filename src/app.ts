@@ -110,7 +110,12 @@ export class App {
       readDead: (boot) => this.#readStream(boot),
     });
     const fleet = this.#fleet;
-    const reconciler = new Reconciler({ engine: this.#engine, store, audit, outbox, hasEnded: (boot) => fleet.hasEnded(boot) });
+    const reconciler = new Reconciler({
+      engine: this.#engine, store, audit, outbox,
+      internalKeys: installation.internalKeys,
+      labels: Object.values(labelPrefixes(installation.id)),
+      hasEnded: (boot) => fleet.hasEnded(boot),
+    });
     const anchoring = this.#createAnchoring(bootId, now);
     this.#evidence = new Evidence({
       store, audit, logger, bootId, fleet, anchoring, reconciler,

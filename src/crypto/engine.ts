@@ -31,6 +31,7 @@ import {
 
 export { type PublicJwk, publicJwk } from './public-key.ts';
 export type { KeyShape } from './shape.ts';
+export type { SurveyedObject } from '../pkcs11/token.ts';
 
 /** An object still to be made: its CKA_ID is recorded before the token is touched. */
 export interface PlannedObject {

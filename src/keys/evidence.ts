@@ -167,7 +167,7 @@ export class Evidence {
       await sleep(BREATH_MS, undefined, { ref: false });
     } while (cursor !== undefined && !this.#stopped && (await store.takeDuty('compare', bootId, DUTY_MS)));
     this.#findings = await reconciler.report();
-    for (const finding of this.#findings) this.#found(finding);
+    for (const finding of this.#findings) if (finding.kind !== 'foreign') this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
   }

@@ -5,15 +5,16 @@
 
 import { randomUUID } from 'node:crypto';
 import type { AuditLog } from '../audit/log.ts';
-import type { CryptoEngine } from '../crypto/engine.ts';
+import type { CryptoEngine, SurveyedObject } from '../crypto/engine.ts';
 import type { Intent, KeyStore } from '../store/store.ts';
-import type { Key, KeyState } from './key.ts';
+import type { InternalKey, Key, KeyState } from './key.ts';
 import type { Outbox } from './outbox.ts';
 
 export interface Finding {
   readonly kind:
     | 'missing' // a row whose object the token does not show
     | 'unknown' // an object of ours without a row or an intent
+    | 'foreign' // an object that does not carry our label: reported, and none of our business
     | 'destroyed' // an object of a key that is destroyed
     | 'misplaced' // the object's label names another version or family than its row
     | 'extractable' // a key object that can leave the token
@@ -29,6 +30,10 @@ export interface ReconcilerOptions {
   readonly store: KeyStore;
   readonly audit: Pick<AuditLog, 'append'>;
   readonly outbox: Pick<Outbox, 'recorded'>;
+  /** Made by `kms init`; they have no row among the keys. */
+  readonly internalKeys: readonly InternalKey[];
+  /** Starts of CKA_LABEL of what is ours. */
+  readonly labels: readonly string[];
   /** Whether this process has ended, so that what it announced will not be completed by it. */
   readonly hasEnded: (bootId: string) => Promise<boolean>;
 }
@@ -80,20 +85,23 @@ export class Reconciler {
       if (later.has(name)) continue;
       const intent = intents.get(objectId);
       if (intent !== undefined) findings.push(finding('unfinished', name, `${intent.action} of ${intent.vaultId}/${intent.keyId}`));
-      else findings.push(finding(destroyed.has(objectId) ? 'destroyed' : 'unknown', name, label ?? 'unreadable'));
+      else findings.push(finding(this.#strangeness(label, destroyed.has(objectId)), name, label ?? 'unreadable'));
     }
-    for (const [name, { label, extractable }] of shown) {
-      const row = expected.get(name);
-      if (row !== undefined && label !== null && !label.endsWith(row.label)) findings.push(finding('misplaced', name, row.about));
-      if (extractable === true) findings.push(finding('extractable', name, row?.about ?? label ?? 'unreadable'));
-    }
+    for (const [name, object] of shown) findings.push(...misfits(name, object, expected.get(name)));
     return findings;
+  }
+
+  #strangeness(label: string | null, isDestroyed: boolean): Finding['kind'] {
+    if (isDestroyed) return 'destroyed';
+    const ours = label === null || this.#options.labels.some((prefix) => label.startsWith(prefix));
+    return ours ? 'unknown' : 'foreign';
   }
 
   /** Live rows by object and part. */
   async #expected(): Promise<Map<string, Expected>> {
-    const { store } = this.#options;
+    const { store, internalKeys } = this.#options;
     const expected = new Map<string, Expected>();
+    for (const key of internalKeys) expectInternal(expected, key);
     for (const { id } of await store.vaults()) {
       for (let after = -1; ;) {
         const keys = await store.listKeys({ vaultId: id, states: LIVE, afterOrdinal: after, limit: PAGE });
@@ -128,6 +136,21 @@ function expectKey(expected: Map<string, Expected>, key: Key): void {
       expected.set(`${objectId} ${part}`, { about, label: `:${version.id}:${family}` });
     }
   }
+}
+
+function expectInternal(expected: Map<string, Expected>, { name, objectId, publicKey }: InternalKey): void {
+  const about = `internal key ${name}`;
+  for (const part of publicKey === null ? ['secret'] : ['private', 'public']) {
+    expected.set(`${objectId} ${part}`, { about, label: `:${name}:${part === 'secret' ? 'mac' : part}` });
+  }
+}
+
+/** What is wrong with an object that is there. */
+function misfits(name: string, { label, extractable }: SurveyedObject, row: Expected | undefined): Finding[] {
+  const found: Finding[] = [];
+  if (row !== undefined && label !== null && !label.endsWith(row.label)) found.push(finding('misplaced', name, row.about));
+  if (extractable === true) found.push(finding('extractable', name, row?.about ?? label ?? 'unreadable'));
+  return found;
 }
 
 function finding(kind: Finding['kind'], name: string, about: string): Finding {

@@ -76,14 +76,21 @@ export class Changes {
     return this.#entries.at(-1) ?? { seq: this.#head.seq, mac: this.#head.mac };
   }
 
-  async insert<T extends SealedTable>(table: T, ...rows: readonly Unsealed<T>[]): Promise<readonly Uint8Array[]> {
-    const sealed = rows.map((row) => this.#write(table, row as unknown as AnyRow, 0));
+  async insert<T extends SealedTable>(table: T, ...rows: readonly Unsealed<T>[]): Promise<void> {
+    await this.put(table, this.prepare(table, ...rows));
+  }
+
+  /** Seals new rows, which are to be `put` before the end: a row that speaks for others needs their seals first. */
+  prepare<T extends SealedTable>(table: T, ...rows: readonly Unsealed<T>[]): readonly AnyRow[] {
+    return rows.map((row) => this.#write(table, row as unknown as AnyRow, 0));
+  }
+
+  async put(table: SealedTable, sealed: readonly AnyRow[]): Promise<void> {
     const width = Object.keys(TABLES[table].columns).length + 1;
     for (const part of chunks(sealed, Math.floor(PARAMETERS_MAX / width))) {
-      await this.#any.insertInto(table as string).values([...part]).execute();
+      await this.#any.insertInto(table).values([...part]).execute();
     }
-    this.#liveRows += rows.length;
-    return sealed.map(({ seal }) => seal as Uint8Array);
+    this.#liveRows += sealed.length;
   }
 
   /**

@@ -97,7 +97,7 @@ async function countDamage(engine: Engine): Promise<Damage[]> {
 
 async function countRows(db: Db, table: SealedTable): Promise<number> {
   const { rows } = await db.selectFrom(table).select((of) => of.fn.countAll<number>().as('rows')).executeTakeFirstOrThrow();
-  return Number(rows);
+  return rows;
 }
 
 /** Rows that the journal says are there, and are not. */

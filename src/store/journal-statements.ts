@@ -39,7 +39,7 @@ export async function latestSeqs(db: Db, table: SealedTable, keys: readonly stri
       .where('pk', 'in', keys.slice(from, from + KEYS_AT_ONCE))
       .groupBy('pk')
       .execute();
-    for (const { pk, last } of rows) latest.set(pk, Number(last));
+    for (const { pk, last } of rows) latest.set(pk, last);
   }
   return latest;
 }

@@ -8,6 +8,7 @@ import type { Damage } from './evidence.ts';
 import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
 import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
 import { damaged, partsOf, sameBytes, type StoreMacs } from './seal.ts';
+import type { AnyRow } from './sealed-tables.ts';
 import type { KeyPage, NewKey, NewVersion } from './store.ts';
 import { brokenSeals, damageIn, type Loaded, wasRemoved } from './verified.ts';
 
@@ -98,7 +99,7 @@ export async function countLiveKeys(db: Db): Promise<number> {
     .select((of) => of.fn.count<number>('live_name').as('live'))
     .where('live_name', 'is not', null)
     .executeTakeFirstOrThrow();
-  return Number(live);
+  return live;
 }
 
 /** Position after the newest key of the vault; the transaction holds the head, so nobody else takes it. */
@@ -109,15 +110,27 @@ async function nextOrdinal(db: Db, vaultId: string): Promise<number> {
 }
 
 export async function insertKey(changes: Changes, key: NewKey, version: NewVersion): Promise<void> {
-  const parts = await insertVersion(changes, { vaultId: key.vaultId, keyId: key.id }, 0, version);
-  await changes.insert('key', keyRow(key, await nextOrdinal(changes.db, key.vaultId), partsOf(parts)));
+  const made = prepareVersion(changes, { vaultId: key.vaultId, keyId: key.id }, 0, version);
+  await changes.insert('key', keyRow(key, await nextOrdinal(changes.db, key.vaultId), partsOf(made.seals)));
+  await putVersion(changes, made);
 }
 
-/** @returns the seals of the new rows */
-async function insertVersion(changes: Changes, place: KeyPlace, ordinal: number, version: NewVersion): Promise<Uint8Array[]> {
-  const own = await changes.insert('key_version', versionRow(place, ordinal, version));
-  const objects = await changes.insert('key_object', ...version.objects.map((object) => objectRow(place, ordinal, object)));
-  return [...own, ...objects];
+/** Sealed rows of a version, and their seals, for which the key row speaks. */
+interface Prepared {
+  readonly versions: readonly AnyRow[];
+  readonly objects: readonly AnyRow[];
+  readonly seals: readonly Uint8Array[];
+}
+
+function prepareVersion(changes: Changes, place: KeyPlace, ordinal: number, version: NewVersion): Prepared {
+  const versions = changes.prepare('key_version', versionRow(place, ordinal, version));
+  const objects = changes.prepare('key_object', ...version.objects.map((object) => objectRow(place, ordinal, object)));
+  return { versions, objects, seals: [...versions, ...objects].map((row) => row['seal'] as Uint8Array) };
+}
+
+async function putVersion(changes: Changes, { versions, objects }: Prepared): Promise<void> {
+  await changes.put('key_version', versions);
+  await changes.put('key_object', objects);
 }
 
 /** @throws KmsError `not-found`, `wrong-state` for a key that must not get another version */
@@ -129,8 +142,9 @@ export function assertMayRotate(key: KeyTable | undefined): asserts key is KeyTa
 export async function addVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
   const { versions, objects } = await wholeKey(changes, place);
   const ordinal = Math.max(...versions.map((row) => row.ordinal)) + 1;
-  const added = await insertVersion(changes, place, ordinal, version);
-  const parts = partsOf([...sealsOf(versions, objects), ...added]);
+  const made = prepareVersion(changes, place, ordinal, version);
+  await putVersion(changes, made);
+  const parts = partsOf([...sealsOf(versions, objects), ...made.seals]);
   await changes.update('key', { vault_id: place.vaultId, id: place.keyId }, null, { parts });
 }
 

@@ -51,9 +51,13 @@ const ENCODERS: Readonly<Record<ColumnType, { readonly tag: number; readonly byt
   int: { tag: 3, bytes: (value) => int64(value as number) },
   flag: { tag: 4, bytes: (value) => Buffer.from([value as number]) },
   'json-list': { tag: 5, bytes: (value) => counted(items(value as string)) },
-  'json-set': { tag: 6, bytes: (value) => counted([...items(value as string)].sort(Buffer.compare)) },
+  'json-set': { tag: 6, bytes: (value) => counted([...items(value as string)].sort(inByteOrder)) },
   time: { tag: 7, bytes: (value) => int64(value as number) },
 };
+
+function inByteOrder(left: Uint8Array, right: Uint8Array): number {
+  return Buffer.compare(left, right);
+}
 
 function column(name: string, type: ColumnType, value: Value): Buffer {
   const { tag, bytes } = ENCODERS[type];
@@ -121,7 +125,7 @@ export function journalMac(macs: StoreMacs, entry: JournalEntry): Uint8Array {
 /** SHA-256 over the seals of a key's versions and objects, in byte order, each with its length. */
 export function partsOf(seals: readonly Uint8Array[]): Uint8Array {
   const hash = createHash('sha256');
-  for (const seal of [...seals].sort(Buffer.compare)) hash.update(field(seal));
+  for (const seal of [...seals].sort(inByteOrder)) hash.update(field(seal));
   return hash.digest();
 }
 
