@@ -19,8 +19,28 @@ export interface Engine {
   readonly rowLocks: boolean;
   /** Decides by the driver's code, never by message. */
   fault(thrown: unknown): Fault;
-  /** As `KeyStore.changeCounter`; throws what the driver throws. */
+  /** Which database this is: a copy made elsewhere has another one (integrity §4). */
+  storeId(): Promise<string>;
+  /** Milliseconds since the epoch, by the database's clock. @param db the transaction, or the reader */
+  nowMs(db: Kysely<Schema>): Promise<number>;
+  /** Runs several reading statements on one snapshot of the database. */
+  snapshot<T>(work: (db: Kysely<Schema>) => Promise<T>): Promise<T>;
+  /**
+   * As `KeyStore.changeCounter`. @throws KmsError `store-unavailable` when what other processes committed may be
+   * unknown for longer than `staleMax`; and what the driver throws
+   */
   changeCounter(): number;
+  /** In a transaction that moves the head to `seq`: tells the other processes when it commits. */
+  announce(db: Kysely<Schema>, seq: number): Promise<void>;
+  /** The transaction that moved the head to `seq` has committed: this process's next change counter differs. */
+  committed(seq: number): void;
+  /**
+   * Resolves when every process of `boots` has said that it saw `seq`, or when none of them can still serve what it
+   * knew before (`staleMax` after the call).
+   */
+  seenEverywhere(seq: number, boots: readonly string[]): Promise<void>;
+  /** Runs `run` while no other process of the installation does; they may be on other hosts. */
+  exclusively<T>(run: () => Promise<T>): Promise<T>;
   ping(): Promise<void>;
   close(): Promise<void>;
 }

@@ -7,7 +7,9 @@
  * `PRAGMA data_version` does not change for a connection's own (runtime-notes §7).
  */
 
+import { randomUUID } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
@@ -57,7 +59,7 @@ export async function migrateSqlite(path: string): Promise<void> {
 function openEngine(path: string): Engine {
   const database = openWriter(path);
   try {
-    return sqliteEngine(database, new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_MS }));
+    return sqliteEngine(path, database, new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_MS }));
   } catch (error) {
     database.close();
     throw error;
@@ -78,7 +80,7 @@ function openWriter(path: string): Database.Database {
   }
 }
 
-function sqliteEngine(write: Database.Database, read: Database.Database): Engine {
+function sqliteEngine(path: string, write: Database.Database, read: Database.Database): Engine {
   const writer = kysely(write);
   const reader = kysely(read);
   const version = read.prepare<[], number>('pragma data_version').pluck();
@@ -88,7 +90,14 @@ function sqliteEngine(write: Database.Database, read: Database.Database): Engine
     reader,
     rowLocks: false,
     fault: sqliteFault,
+    storeId: () => storeId(`${path}.id`),
+    nowMs: () => Promise.resolve(Date.now()),
+    snapshot: (work) => reader.transaction().execute(work),
     changeCounter: () => version.get() ?? 0,
+    announce: () => Promise.resolve(),
+    committed: () => undefined,
+    seenEverywhere: () => Promise.resolve(),
+    exclusively: (run) => run(),
     ping: async () => {
       await reader.selectFrom('installation').select('id').execute();
     },
@@ -100,6 +109,13 @@ function sqliteEngine(write: Database.Database, read: Database.Database): Engine
       write.close();
     },
   };
+}
+
+async function storeId(path: string): Promise<string> {
+  await writeFile(path, randomUUID(), { flag: 'wx', mode: 0o600 }).catch((error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  });
+  return readFile(path, 'utf8');
 }
 
 function kysely(database: Database.Database): Kysely<Schema> {
