@@ -1,6 +1,8 @@
 export default {
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   testEnvironment: './test/support/environment.mjs',
+  globalSetup: './test/support/postgres-setup.mjs',
+  globalTeardown: './test/support/postgres-teardown.mjs',
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '\\.ts$': [
