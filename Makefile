@@ -46,7 +46,7 @@ prepare-test:
 	@scripts/prepare.sh test
 
 # PKCS#11 modules for tests: one that fails on demand, and NSS in FIPS mode.
-FAULT_SOURCES := $(addprefix test/fault/,shim.c rules.c tables.c counts.c)
+FAULT_SOURCES := $(addprefix test/fault/,shim.c rules.c tables.c counts.c gcm.c)
 FAULT_HEADERS := $(addprefix test/fault/,shim.h pkcs11.h)
 MODULE_FLAGS := -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -pthread
 

@@ -3,15 +3,15 @@
  * own; the asymmetric keys and results were made once with OpenSSL 3.0 and protect nothing.
  */
 
-import { constants, createCipheriv, createPrivateKey, createPublicKey, verify } from 'node:crypto';
-import type { Profile, Purpose, TrialStep } from '../pkcs11/token.ts';
+import { constants, createCipheriv, createDecipheriv, createPrivateKey, createPublicKey, verify } from 'node:crypto';
+import { GCM_IV_BYTES, GCM_TAG_BYTES, type Profile, type Purpose, type TrialStep } from '../pkcs11/token.ts';
 import { signedBytesOf } from './algorithms.ts';
 import { unpadOaepSha256 } from './oaep.ts';
 
 /** What a token can or cannot do, in the units in which algorithms depend on it. */
 export type Capability =
   | 'AES-GCM'
-  /** That the token makes its own IV, where the profile says so; not served, only probed. */
+  /** That the token makes its own IV, where the profile says so. */
   | 'AES-GCM-IV'
   | 'AES-CBC'
   | 'AES-KW'
@@ -236,7 +236,7 @@ const CURVES: readonly CurveTest[] = [
 /** What the profile claims, each with at least one known answer. */
 export function knownAnswers(profile: Profile): readonly TrialGroup[] {
   const groups: TrialGroup[] = [hmacGroup(), cbcGroup(), rsaSigning(), rsaDecryption(profile)];
-  if (profile.gcm.iv !== 'none') groups.push(profile.gcm.iv === 'host' ? gcmGroup() : ownIvGroup());
+  groups.push(...gcmGroups(profile));
   if (profile.keyWrap.kw !== null) groups.push(kwGroup());
   if (profile.keyWrap.kwp !== null) groups.push(kwpGroup());
   groups.push(...CURVES.filter(({ curve }) => profile.curves.includes(curve)).map(curveGroup));
@@ -253,6 +253,53 @@ function gcmGroup(): TrialGroup {
       { capability: 'AES-GCM', step: { op: 'decrypt', mechanism, data: sealed }, expected: exactly(plaintext) },
     ],
   };
+}
+
+/** Only an IV that is written back can be read, so where it goes elsewhere AES-GCM is probed and not served. */
+function gcmGroups({ gcm }: Profile): readonly TrialGroup[] {
+  if (gcm.iv === 'none') return [];
+  if (gcm.iv === 'host') return [gcmGroup()];
+  return [gcm.iv === 'token-written-back' ? writtenIvGroup() : ownIvGroup()];
+}
+
+/**
+ * The token's IV cannot be known, so node:crypto opens what the token sealed, and the token opens the standard's. Each
+ * IV must be another one.
+ */
+function writtenIvGroup(): TrialGroup {
+  const { key, mechanism, plaintext, sealed } = GCM;
+  const seen = new Set<string>();
+  const expected: KnownAnswer['expected'] = (result) => {
+    if (typeof result === 'boolean') return false;
+    const iv = Buffer.from(result.subarray(0, GCM_IV_BYTES)).toString('hex');
+    const fresh = !seen.has(iv);
+    seen.add(iv);
+    return fresh && openGcm(key, mechanism.aad, result)?.equals(plaintext) === true;
+  };
+  const encrypt = { op: 'encryptGcm', aad: mechanism.aad, data: plaintext } as const;
+  return {
+    key: { type: 'aes', purpose: 'gcm', bytes: key },
+    answers: [
+      ...Array.from({ length: OWN_IVS }, () => ({ capability: 'AES-GCM-IV', step: encrypt, expected }) as const),
+      { capability: 'AES-GCM', step: encrypt, expected },
+      { capability: 'AES-GCM', step: { op: 'decrypt', mechanism, data: sealed }, expected: exactly(plaintext) },
+    ],
+  };
+}
+
+/** IVs of the token that the self-test compares. */
+const OWN_IVS = 8;
+
+/** @param message IV, ciphertext, tag */
+function openGcm(key: Buffer, aad: Buffer, message: Uint8Array): Buffer | undefined {
+  try {
+    const end = message.length - GCM_TAG_BYTES;
+    const decipher = createDecipheriv('aes-256-gcm', key, message.subarray(0, GCM_IV_BYTES));
+    decipher.setAAD(aad).setAuthTag(message.subarray(end));
+    return Buffer.concat([decipher.update(message.subarray(GCM_IV_BYTES, end)), decipher.final()]);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A token that is said to make its own IVs and takes an all-zero one from us would repeat it for every message. */

@@ -4,10 +4,10 @@ import ck from 'pkcs11js';
 import type { CanaryWatch } from './canary.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { readData, replaceData } from './data-objects.ts';
+import { encryptGcm } from './gcm.ts';
 import { importObject, importPublicObject } from './import.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
-import { nextIv } from './iv-source.ts';
-import { GCM_TAG_BYTES, toCkMechanism } from './mechanism.ts';
+import { toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
 import { isHandleGone } from './return-value.ts';
 import type { TokenSession } from './session.ts';
@@ -103,7 +103,7 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
   const { cryptoki, handle, profile } = session;
   switch (job.op) {
     case 'encryptGcm':
-      return encryptGcm(session, job);
+      return encryptGcm(session, fromObjectHandle(job.key), job.aad, job.data);
     case 'encrypt': {
       const mechanism = toCkMechanism(job.mechanism, profile);
       return cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, job.room);
@@ -149,17 +149,6 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
 }
 
 type JobOf<Op extends Job['op']> = Extract<Job, { op: Op }>;
-
-function encryptGcm(session: TokenSession, job: JobOf<'encryptGcm'>): Results['encryptGcm'] {
-  const { cryptoki, handle, profile } = session;
-  const iv = nextIv(session);
-  const mechanism = toCkMechanism({ name: 'aes-gcm', iv, aad: job.aad }, profile);
-  const room = job.data.length + GCM_TAG_BYTES;
-  const sealed = cryptoki.encrypt(handle, mechanism, fromObjectHandle(job.key), job.data, room);
-  assertLength('C_Encrypt', sealed, room);
-  // The IV is read after the call: a module that makes its own writes it back into this buffer.
-  return { iv, sealed };
-}
 
 function sign(session: TokenSession, job: JobOf<'sign'>): Uint8Array {
   const mechanism = toCkMechanism(job.mechanism, session.profile);

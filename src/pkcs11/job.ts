@@ -82,6 +82,8 @@ export interface WrappedKey {
 
 /** One operation on a test key. */
 export type TrialStep =
+  /** As the job of this name; the result is the IV and what was sealed, in one. */
+  | { readonly op: 'encryptGcm'; readonly aad: Uint8Array; readonly data: Uint8Array }
   | { readonly op: 'encrypt'; readonly mechanism: Mechanism; readonly data: Uint8Array }
   | { readonly op: 'decrypt'; readonly mechanism: Mechanism; readonly data: Uint8Array }
   | { readonly op: 'sign'; readonly mechanism: Mechanism; readonly data: Uint8Array; readonly length: number }
@@ -105,7 +107,7 @@ export type Job =
       readonly data: Uint8Array;
       readonly room: number;
     }
-  /** The IV is drawn from the token's generator in the same turn (SP 800-38D §8.2.2). */
+  /** The IV is drawn from the token's generator in the same turn (SP 800-38D §8.2.2), or made by the token. */
   | { readonly op: 'encryptGcm'; readonly key: ObjectHandle; readonly aad: Uint8Array; readonly data: Uint8Array }
   | { readonly op: 'decrypt'; readonly key: ObjectHandle; readonly mechanism: Mechanism; readonly data: Uint8Array }
   | {

@@ -139,7 +139,8 @@ export class Token {
   }
 
   /**
-   * AES-GCM with an IV of 96 bits from the token's generator and a tag of 128 bits.
+   * AES-GCM with an IV of 96 bits from the token's generator, or of the token's own making where the profile says so, and
+   * a tag of 128 bits.
    * @returns `sealed`: ciphertext followed by the tag
    */
   async encryptGcm(ref: KeyRef, aad: Uint8Array, data: Uint8Array): Promise<Results['encryptGcm']> {

@@ -2,6 +2,7 @@
 
 import type { Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
+import { encryptGcm } from './gcm.ts';
 import { createPublicHalf, unwrapInto } from './import.ts';
 import type { TrialResult, TrialStep, WrappedKey } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
@@ -44,6 +45,10 @@ function attempt<T>(run: () => T): { readonly ok: T } | { readonly code: number;
 function run(session: TokenSession, key: Handle, publicKey: Handle, step: TrialStep): Uint8Array | boolean {
   const { cryptoki, handle, profile } = session;
   switch (step.op) {
+    case 'encryptGcm': {
+      const { iv, sealed } = encryptGcm(session, key, step.aad, step.data);
+      return Buffer.concat([iv, sealed]);
+    }
     case 'encrypt':
       return cryptoki.encrypt(handle, toCkMechanism(step.mechanism, profile), key, step.data, step.data.length + EXPANSION);
     case 'decrypt':

@@ -26,9 +26,14 @@
  *   after=forward         forward all the same, and then return rv
  *   corrupt=flip          flips the lowest bit of the first byte of a successful result
  *   corrupt=constant      fills the result with 0x42
+ *   own-iv=init           the token makes the IV of AES-GCM, writes it over the 12 zero bytes it was given, and refuses
+ *                         any other IV
+ *   own-iv=encrypt        the same, written with C_Encrypt only
+ *   own-iv=hidden         makes one and does not write it
+ *   own-iv=constant       writes and uses the same one each time
  *   pass=1                nothing: exempts the call from the rules below
  *
- * session-loss, logout, pin-fail and corrupt act only on calls they make sense for and pass the others over.
+ * session-loss, logout, pin-fail, own-iv (C_EncryptInit) and corrupt act only on calls they make sense for and pass the others over.
  *
  * Lines that act as a whole, without conditions
  *   * renumber=1          when loaded, handles are dealt out anew among objects of one class and key type: an old
@@ -108,6 +113,13 @@ static bool chance(const char *text, double *probability) {
   return end != text && *end == '\0' && *probability >= 0 && *probability <= 1;
 }
 
+static bool own_iv(const char *value, enum own_iv *how) {
+  static const char *const names[] = {"", "init", "encrypt", "hidden", "constant"};
+  for (int i = OWN_IV_INIT; i <= OWN_IV_CONSTANT; i++)
+    if (strcmp(value, names[i]) == 0) *how = (enum own_iv)i;
+  return *how != OWN_IV_NO;
+}
+
 static bool set(struct rules *rules, struct rule *rule, const char *key, char *value) {
   bool *flag = NULL;
   if (strcmp(key, "rv") == 0) return rule->has_rv = number(value, &rule->rv);
@@ -123,6 +135,7 @@ static bool set(struct rules *rules, struct rule *rule, const char *key, char *v
     rule->corrupt = strcmp(value, "flip") == 0 ? CORRUPT_FLIP : strcmp(value, "constant") == 0 ? CORRUPT_CONSTANT : CORRUPT_NO;
     return rule->corrupt != CORRUPT_NO;
   }
+  if (strcmp(key, "own-iv") == 0) return own_iv(value, &rule->own_iv);
   if (strcmp(key, "renumber") == 0) {
     rules->renumber = strcmp(value, "1") == 0 ? RENUMBER_PERMUTE : strcmp(value, "invalid") == 0 ? RENUMBER_INVALID : RENUMBER_NO;
     return rules->renumber != RENUMBER_NO;
@@ -159,7 +172,7 @@ static bool parse_line(struct rules *rules, char *line) {
   }
   if (rule->logout && rule->count == ~0UL) rule->count = 1;
   bool acts = rule->pass || rule->has_rv || rule->hang || rule->crash || rule->session_loss || rule->logout ||
-    rule->pin_fail || rule->corrupt != CORRUPT_NO || rule->delay > 0;
+    rule->pin_fail || rule->corrupt != CORRUPT_NO || rule->own_iv != OWN_IV_NO || rule->delay > 0;
   if (!whole) rules->count++;
   return whole || (acts && (rule->has_rv || !rule->after));
 }

@@ -115,6 +115,7 @@ static bool suits(const struct rule *rule, const struct call *call) {
   if (rule->logout && (call->flags & USES_KEY) == 0) return false;
   if (rule->pin_fail && call->function != FN_C_Login) return false;
   if (rule->corrupt != CORRUPT_NO && call->out_length == NULL) return false;
+  if (rule->own_iv != OWN_IV_NO && call->function != FN_C_EncryptInit) return false;
   return rule->probability >= 1 || random_fraction() < rule->probability;
 }
 
@@ -295,8 +296,20 @@ FORWARD(C_FindObjectsFinal, (N s), (s), .session = s)
   FORWARD(NAME, (N s, BYTES result, NS length), (s, result, length),                      \
     .session = s, .flags = USES_KEY, .out = result, .out_length = length)
 
-OPERATION_INIT(C_EncryptInit)
-IN_OUT(C_Encrypt)
+static CK_RV C_EncryptInit(N s, MECHANISM m, N key) {
+  struct call call = {
+    .function = FN_C_EncryptInit, .session = s, .mechanism = m, .flags = USES_KEY | INIT, .in = {KEY(key)}};
+  CK_RV rv = before(&call);
+  if (!call.forward) return rv;
+  return after(&call, gcm_encrypt_init(call.rule == NULL ? OWN_IV_NO : call.rule->own_iv, s, m, key));
+}
+
+static CK_RV C_Encrypt(N s, BYTES in, N in_length, BYTES result, NS length) {
+  struct call call = {.function = FN_C_Encrypt, .session = s, .flags = USES_KEY, .out = result, .out_length = length};
+  CK_RV rv = before(&call);
+  return call.forward ? after(&call, gcm_encrypt(s, in, in_length, result, length)) : rv;
+}
+
 IN_OUT(C_EncryptUpdate)
 OUT_ONLY(C_EncryptFinal)
 OPERATION_INIT(C_DecryptInit)

@@ -29,6 +29,7 @@ void count_fault(enum function function);
 
 enum renumber { RENUMBER_NO, RENUMBER_PERMUTE, RENUMBER_INVALID };
 enum corrupt { CORRUPT_NO, CORRUPT_FLIP, CORRUPT_CONSTANT };
+enum own_iv { OWN_IV_NO, OWN_IV_INIT, OWN_IV_ENCRYPT, OWN_IV_HIDDEN, OWN_IV_CONSTANT };
 
 #define MAX_RULES 64
 #define MAX_HIDDEN 64
@@ -37,6 +38,7 @@ struct rule {
   bool matches[FUNCTIONS];
   bool pass, has_rv, after, hang, crash, session_loss, logout, pin_fail;
   enum corrupt corrupt;
+  enum own_iv own_iv;
   CK_RV rv;
   unsigned long from, to, count, delay;
   double probability;
@@ -63,6 +65,11 @@ struct rules *rules_now(void);
 /* The last generation that had a `release` line. */
 unsigned long rules_released(void);
 bool rules_hide(const struct rules *rules, CK_ULONG mechanism);
+
+/* ---- gcm.c: a token that makes its own IVs ---- */
+
+CK_RV gcm_encrypt_init(enum own_iv how, CK_ULONG session, CK_MECHANISM *mechanism, CK_ULONG key);
+CK_RV gcm_encrypt(CK_ULONG session, CK_BYTE *in, CK_ULONG in_length, CK_BYTE *out, CK_ULONG *out_length);
 
 /* ---- tables.c: what the application holds: sessions and object handles ---- */
 

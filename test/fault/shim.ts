@@ -115,6 +115,7 @@ const VALUES: Readonly<Record<string, RegExp>> = {
   rv: /^(0x[0-9a-f]+|\d+)$/i,
   after: /^forward$/,
   corrupt: /^(flip|constant)$/,
+  'own-iv': /^(init|encrypt|hidden|constant)$/,
   renumber: /^(1|invalid)$/,
   hide: /^(0x[0-9a-f]+|\d+)(,(0x[0-9a-f]+|\d+))*$/i,
 };
