@@ -18,7 +18,7 @@ export const SEGMENT_BYTES = 16 * 1024;
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 export const PUBLIC_KEY: Uint8Array = pair.publicKey.export({ format: 'der', type: 'spki' });
 export const PRIVATE_PEM = pair.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
-const TAIL_KEY = 'k-tail';
+export const TAIL_KEY = 'k-tail';
 
 export const mac = (bytes: Uint8Array): Uint8Array => createHmac('sha256', TAIL_KEY).update(bytes).digest();
 
