@@ -83,6 +83,16 @@ export class ChainWalk {
     return undefined;
   }
 
+  /**
+   * The problem, if it is about the last two records and only somebody who knows the hash of the last can settle it.
+   *
+   * @param known whether the record of that sequence has that hash
+   */
+  settledBy(known: (seq: number, hash: string) => boolean): Problem | undefined {
+    const mismatch = this.#mismatch;
+    return mismatch && known(this.#records, mismatch.hash) ? blame(mismatch, true) : undefined;
+  }
+
   /** The problem that only the end of the stream settles. */
   end(): Problem | undefined {
     return this.#mismatch && this.#settleAtEnd(this.#mismatch);

@@ -177,9 +177,10 @@ class Tree {
     // Whoever adopted a stream checked its macs, and K_tail changes with the key epoch.
     const forged = state === 'open' || state === 'abandoned' ? seal.badMac : undefined;
     if (forged !== undefined) return { ...forged, reason: 'the mac does not hold' };
-    if (walk.problem !== undefined) return walk.problem;
-    if (state === 'closed' && chain.torn) return { ...end, line: end.line - 1, reason: 'bytes after the stream was closed' };
     const claims = this.#claims.of(stream);
+    const known = (seq: number, hash: string): boolean => claims.get(seq)?.some(({ head }) => head === hash) === true;
+    if (walk.problem !== undefined) return chain.settledBy(known) ?? walk.problem;
+    if (state === 'closed' && chain.torn) return { ...end, line: end.line - 1, reason: 'bytes after the stream was closed' };
     const found = claims.size === 0 ? undefined : await contradiction(this.#directory, stream, claims);
     return found ?? this.#notEnded(stream, state, walk);
   }

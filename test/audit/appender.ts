@@ -8,20 +8,33 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-import { BOOT, HOST } from './support.ts';
+import { BOOT, HOST, PRIVATE_PEM, TAIL_KEY } from './support.ts';
 
 const built = new URL('../../dist/audit/log.js', import.meta.url);
 
 // writeSync: what the parent reads was answered before a SIGKILL, never after.
 const PROGRAM = `
   import { writeSync } from 'node:fs';
+  import { createHmac, createPublicKey, sign } from 'node:crypto';
   import { setTimeout as sleep } from 'node:timers/promises';
-  const [url, directory, hostId, bootId, segmentBytes] = process.argv.slice(1);
+  const [url, directory, hostId, bootId, segmentBytes, key, tailKey] = process.argv.slice(1);
   const { openAuditLog } = await import(url);
   const log = await openAuditLog({ directory, hostId, bootId, segmentBytes: Number(segmentBytes) });
+  let reserved = 0;
+  if (key !== '') log.seal({
+    installation: 'installation-1',
+    kind: 'dev',
+    mac: (bytes) => createHmac('sha256', tailKey).update(bytes).digest(),
+    sign: async (bytes) => sign('sha256', bytes, { key, dsaEncoding: 'ieee-p1363' }),
+    publicKey: createPublicKey(key).export({ format: 'der', type: 'spki' }),
+    storeHead: () => ({ epoch: 1, seq: 1, mac: '' }),
+    peers: async () => [],
+    takeCounters: () => ({ ff: (reserved += 256) }),
+    onCheckpoint: () => writeSync(1, 'checkpoint ' + reserved + '\\n'),
+  });
   let stop = false;
   process.stdin.on('end', () => (stop = true)).resume();
-  const one = (key) => log.append({ event: 'key.encrypt', result: 'success', key: String(key) }).then(
+  const one = (key) => log.append({ event: 'key.encrypt', result: 'success', requestId: 'r-' + key, key: String(key) }).then(
     () => writeSync(1, 'ok ' + key + '\\n'),
     (error) => writeSync(1, error.code + ' ' + key + '\\n'),
   );
@@ -43,6 +56,8 @@ export class Appender {
   readonly written = new Set<string>();
   readonly refused = new Set<string>();
   readonly codes = new Set<string>();
+  /** Invocations that a checkpoint on disk tells of. */
+  reserved = 0;
   readonly #child: ChildProcess;
 
   private constructor(child: ChildProcess) {
@@ -51,14 +66,19 @@ export class Appender {
     child.once('close', () => running.delete(child));
     createInterface({ input: child.stdout! }).on('line', (line) => {
       const [code, key] = line.split(' ') as [string, string];
+      if (code === 'checkpoint') {
+        this.reserved = Number(key);
+        return;
+      }
       this.codes.add(code);
       (code === 'ok' ? this.written : this.refused).add(key);
     });
   }
 
-  static start(directory: string, segmentBytes: number): Appender {
+  static start(directory: string, segmentBytes: number, sealed: 'sealed' | 'unsealed' = 'unsealed'): Appender {
     if (!existsSync(fileURLToPath(built))) throw new Error('dist is missing: npm run build');
-    const programArguments = [built.href, directory, HOST, BOOT, String(segmentBytes)];
+    const keys = sealed === 'sealed' ? [PRIVATE_PEM, TAIL_KEY] : ['', ''];
+    const programArguments = [built.href, directory, HOST, BOOT, String(segmentBytes), ...keys];
     const options = ['--input-type=module', '-e', PROGRAM, '--', ...programArguments];
     return new Appender(spawn(process.execPath, options, { stdio: ['pipe', 'pipe', 'inherit'] }));
   }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 
 import { type AuditLogOptions, openAuditLog, type SealingParts } from '../../src/audit/log.ts';
+import type { Checkpoint } from '../../src/audit/checkpoint.ts';
 import type { AuditEvent, AuditRecord } from '../../src/audit/record.ts';
 import { type StreamReport, verifyTree } from '../../src/audit/verify.ts';
 
@@ -17,7 +18,7 @@ export const SEGMENT_BYTES = 16 * 1024;
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 export const PUBLIC_KEY: Uint8Array = pair.publicKey.export({ format: 'der', type: 'spki' });
 export const PRIVATE_PEM = pair.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
-const TAIL_KEY = 'k-tail';
+export const TAIL_KEY = 'k-tail';
 
 export const mac = (bytes: Uint8Array): Uint8Array => createHmac('sha256', TAIL_KEY).update(bytes).digest();
 
@@ -97,4 +98,24 @@ export async function writeSealed(
 export async function verifyStream(stream: string): Promise<StreamReport> {
   const { streams } = await verifyTree(dirname(dirname(stream)), { publicKey: PUBLIC_KEY });
   return streams.find(({ host, boot }) => host === basename(dirname(stream)) && boot === basename(stream))!;
+}
+
+/** Lines of a stream, each without its newline. */
+export function linesIn(stream: string): string[] {
+  return segmentsOf(stream).flatMap((name) => readFileSync(join(stream, name), 'utf8').split('\0')[0]!.split('\n').slice(0, -1));
+}
+
+/** The checkpoints of a stream, and the sequence of the record of each. */
+export function checkpointsIn(stream: string): { text: string; said: Checkpoint; signature: Buffer; seq: number }[] {
+  return readRecords(stream).filter(({ event }) => event === 'audit.checkpoint').map(({ seq, detail }) => {
+    const text = String(detail!['checkpoint']);
+    return { text, said: JSON.parse(text) as Checkpoint, signature: Buffer.from(String(detail!['signature']), 'base64url'), seq };
+  });
+}
+
+export async function until(condition: () => boolean): Promise<void> {
+  for (let waits = 0; !condition(); waits += 1) {
+    if (waits > 3000) throw new Error('it never came true');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
