@@ -26,9 +26,9 @@ export function makeDirectories(home: string): void {
   }
 }
 
-/** @param template the repository's softhsm2.conf */
-export function writeTokenConfiguration(home: string, template: string): void {
-  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', paths.tokens(home));
+/** @param template the repository's softhsm2.conf @param tokens directory of the tokens, the home's own by default */
+export function writeTokenConfiguration(home: string, template: string, tokens = paths.tokens(home)): void {
+  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', tokens);
   writeWhole(paths.tokenConfiguration(home), text, 0o600);
 }
 
@@ -39,7 +39,7 @@ export function writePins(home: string): void {
   }
 }
 
-const SETTINGS_HEADER = `# Settings of this installation's host. What is not here has the default documented in src/config.ts;
+export const SETTINGS_HEADER = `# Settings of this installation's host. What is not here has the default documented in src/config.ts;
 # each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
 `;
 
