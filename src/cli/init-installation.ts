@@ -18,7 +18,7 @@ import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, writeServerCertificate } from './init-certificates.ts';
-import { writePkcs12, writeWhole } from './init-files.ts';
+import { setAsideStreams, writePkcs12, writeWhole } from './init-files.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
   'canary',
@@ -47,6 +47,7 @@ export async function makeInstallation(config: Config, store: KeyStore, pending:
     const tokenSerial = await ready;
     // An interrupted run may have left some; nothing refers to them.
     await token.destroy(token.objectIds());
+    setAsideStreams(config.home);
     const keys: InternalKey[] = [];
     for (const name of INTERNAL_KEYS) {
       say(`internal key ${name}: generating`);
