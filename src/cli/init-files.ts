@@ -5,7 +5,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { KmsError } from '../errors.ts';
@@ -23,6 +23,18 @@ export function makeDirectories(home: string): void {
   mkdirSync(home, { recursive: true, mode: 0o700 });
   for (const name of ['softhsm', 'softhsm/tokens', 'audit', 'tls', 'clients']) {
     mkdirSync(join(home, name), { recursive: true, mode: 0o700 });
+  }
+}
+
+/** Gives streams of a run that was cut short a dot in front: readers take them for none. Their audit key is gone. */
+export function setAsideStreams(home: string): void {
+  const directories = (path: string): readonly string[] =>
+    readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .map(({ name }) => name);
+  for (const host of directories(paths.audit(home))) {
+    const path = join(paths.audit(home), host);
+    for (const boot of directories(path)) renameSync(join(path, boot), join(path, `.${boot}`));
   }
 }
 

@@ -19,7 +19,7 @@ import { tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, serverNames, writeServerCertificate } from './init-certificates.ts';
-import { writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
+import { setAsideStreams, writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
 import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
@@ -49,6 +49,7 @@ export async function makeInstallation(config: Config, store: KeyStore, pending:
     const tokenSerial = await ready;
     // An interrupted run may have left some; nothing refers to them.
     await token.destroy(token.objectIds());
+    setAsideStreams(config.home);
     const keys: InternalKey[] = [];
     for (const name of INTERNAL_KEYS) {
       say(`internal key ${name}: generating`);
