@@ -201,7 +201,6 @@ describe('a server that goes away', () => {
     ['hung', async () => server.pause(), async () => server.resume()],
   ])('%s: store-unavailable after staleMax, and all well again by itself', async (_name, leave, comeBack) => {
     const a = await open(1_000);
-    const before = a.engine.changeCounter();
     await leave();
     await until(() => counterOf(a.engine) === undefined);
     expect(() => a.engine.changeCounter()).toThrow(STALE);
@@ -213,7 +212,6 @@ describe('a server that goes away', () => {
     }
     await comeBack();
     await rests(a.engine);
-    expect(a.engine.changeCounter()).not.toBe(before);
     const again = a.engine.changeCounter();
     await commit(a);
     expect(a.engine.changeCounter()).not.toBe(again);
