@@ -84,7 +84,7 @@ export class Fleet {
     });
   }
 
-  /** What checkpoints say of the other streams. */
+  /** What checkpoints say of the other streams. An adopted one is not closed: it ends without a checkpoint of its own. */
   async peers(): Promise<readonly { readonly stream: string; readonly seq: number; readonly head: string; readonly closed: boolean }[]> {
     const { store, bootId } = this.#options;
     const nowMs = await store.nowMs();
@@ -92,7 +92,7 @@ export class Fleet {
     return rows
       .filter((row) => row.bootId !== bootId && (row.settledMs === null || nowMs - row.settledMs < RECENT_MS))
       .map(({ hostId, bootId: boot, stream, state }) => ({
-        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state !== 'open',
+        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state === 'closed',
       }));
   }
 
