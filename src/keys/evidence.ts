@@ -36,6 +36,8 @@ const SWEEP_MS = 60_000;
 /** Between two stretches of a full comparison: it shares the event loop with everything else. */
 const BREATH_MS = 40;
 const DUTY_MS = 60_000;
+/** Counted, and nobody's alarm: what is not ours, and what is being made, or waits for the next sweep. */
+const QUIET: ReadonlySet<Finding['kind']> = new Set(['foreign', 'unfinished']);
 
 export class Evidence {
   readonly #options: EvidenceOptions;
@@ -155,7 +157,13 @@ export class Evidence {
 
   async #sweep(): Promise<void> {
     const { store, bootId, reconciler } = this.#options;
-    if (await store.takeDuty('reconcile', bootId, DUTY_MS)) await reconciler.complete();
+    if (!(await store.takeDuty('reconcile', bootId, DUTY_MS))) return;
+    try {
+      await reconciler.complete();
+    } finally {
+      // Whoever starts next finds what is announced by then.
+      await store.takeDuty('reconcile', bootId, 0).catch(() => undefined);
+    }
   }
 
   async #examineOnce(): Promise<void> {
@@ -167,7 +175,7 @@ export class Evidence {
       await sleep(BREATH_MS, undefined, { ref: false });
     } while (cursor !== undefined && !this.#stopped && (await store.takeDuty('compare', bootId, DUTY_MS)));
     this.#findings = await reconciler.report();
-    for (const finding of this.#findings) if (finding.kind !== 'foreign') this.#found(finding);
+    for (const finding of this.#findings) if (!QUIET.has(finding.kind)) this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
   }

@@ -30,6 +30,8 @@ export interface FleetOptions {
   readonly isRunning: (birth: Birth) => boolean;
   /** Reads a stream of this host whose process has ended. */
   readonly readDead: (bootId: string) => Promise<DeadStream>;
+  /** Runs while no other process of this host does. */
+  readonly exclusively: (run: () => Promise<void>) => Promise<void>;
 }
 
 /** A process says each second that it lives; others of another host believe it for so long. */
@@ -71,16 +73,18 @@ export class Fleet {
     throw new KmsError('store-unavailable', 'this process could not say that it lives', { retryAfter: 1 });
   }
 
-  /** Adopts the streams of this host's dead processes and records what they owed; to be done before readiness. */
+  /**
+   * Adopts the streams of this host's dead processes and records what they owed; to be done before readiness. One of
+   * several successors that start at once does it: nothing is recorded twice.
+   */
   async adoptDead(): Promise<void> {
-    const { store, hostId, bootId } = this.#options;
-    for (const row of await store.processes()) {
-      if (row.state !== 'open' || row.hostId !== hostId || row.bootId === bootId || this.#runs(row)) continue;
-      await this.#adopt(row);
-    }
+    if ((await this.#dead()).length === 0) return;
+    await this.#options.exclusively(async () => {
+      for (const row of await this.#dead()) await this.#adopt(row);
+    });
   }
 
-  /** What checkpoints say of the other streams. */
+  /** What checkpoints say of the other streams. An adopted one is not closed: it ends without a checkpoint of its own. */
   async peers(): Promise<readonly { readonly stream: string; readonly seq: number; readonly head: string; readonly closed: boolean }[]> {
     const { store, bootId } = this.#options;
     const nowMs = await store.nowMs();
@@ -107,6 +111,12 @@ export class Fleet {
     const { store, bootId, outbox } = this.#options;
     await outbox.flush();
     await store.settleStream(bootId, 'closed', this.#position());
+  }
+
+  async #dead(): Promise<readonly ProcessRow[]> {
+    const { store, hostId, bootId } = this.#options;
+    const rows = await store.processes();
+    return rows.filter((row) => row.state === 'open' && row.hostId === hostId && row.bootId !== bootId && !this.#runs(row));
   }
 
   #runs({ pid, born }: ProcessRow): boolean {

@@ -175,11 +175,16 @@ export async function changeKey(
   revision: number,
   columns: Partial<Unsealed<'key'>>,
 ): Promise<void> {
+  await liveKeyAt(changes, { vaultId, keyId }, revision);
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+}
+
+async function liveKeyAt(changes: Changes, { vaultId, keyId }: KeyPlace, revision: number): Promise<KeyTable> {
   const key = await changes.find('key', { vault_id: vaultId, id: keyId });
   if (key === undefined) throw noSuchKey();
   if (key.revision !== revision) throw new KmsError('conflict', 'the key was changed by another request');
   if (key.live_name === null) throw noSuchKey();
-  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+  return key;
 }
 
 /**
@@ -193,8 +198,8 @@ export async function buryKey(
   revision: number,
   columns: Pick<KeyTable, 'state' | 'destroyed_ms'>,
 ): Promise<readonly string[]> {
-  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
-  if (key === undefined) throw noSuchKey();
+  // Whom another forestalled is told so: the parts of a tombstone are not looked at.
+  const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
   // A forged row below it must not lead to the destruction of somebody else's objects.
   const { objects } = await wholeParts(changes, key);
   await changeKey(changes, { vaultId, keyId }, revision, { ...columns, live_name: null, parts: null });

@@ -80,15 +80,21 @@ export async function markRecorded(db: Db, bootId: string, requestIds: readonly 
     .execute();
 }
 
-/** @returns whether `bootId` has the duty now */
+/** A duty of a process that left, or was adopted, is free. @returns whether `bootId` has it now */
 export async function takeDuty(db: Db, rowLocks: boolean, name: string, bootId: string, nowMs: number, forMs: number): Promise<boolean> {
   await db
     .insertInto('duty').values({ name, boot_id: bootId, until_ms: 0 }).onConflict((on) => on.doNothing()).execute();
   const query = db.selectFrom('duty').selectAll().where('name', '=', name);
   const duty = await query.$if(rowLocks, (it) => it.forUpdate()).executeTakeFirstOrThrow();
-  if (duty.boot_id !== bootId && duty.until_ms > nowMs) return false;
+  if (duty.boot_id !== bootId && duty.until_ms > nowMs && !(await hasLeft(db, duty.boot_id))) return false;
   await db.updateTable('duty').set({ boot_id: bootId, until_ms: nowMs + forMs }).where('name', '=', name).execute();
   return true;
+}
+
+/** A command has no row: its duty ends by the clock. */
+async function hasLeft(db: Db, bootId: string): Promise<boolean> {
+  const holder = await db.selectFrom('process').select('state').where('boot_id', '=', bootId).executeTakeFirst();
+  return holder !== undefined && holder.state !== 'open';
 }
 
 export async function listPinLatches(db: Db): Promise<PinLatch[]> {
