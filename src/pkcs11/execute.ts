@@ -9,7 +9,7 @@ import { importObject, importPublicObject } from './import.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
-import { isHandleGone } from './return-value.ts';
+import { isSpurious, isStillThere } from './presence.ts';
 import type { TokenSession } from './session.ts';
 import { survey } from './survey.ts';
 import { sessionSecret } from './template.ts';
@@ -41,7 +41,7 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
 export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: readonly AddressedJob[]): Reply[] {
   const replies = jobs.map(({ job }) => (WITNESSED.has(job.op) ? witnessed(session, canary, job) : execute(session, job)));
   if (session.profile.handles === 'fixed') return replies;
-  return jobs.every((addressed) => stillThere(session, addressed)) ? replies : replies.map(() => MOVED);
+  return jobs.every((addressed) => isStillThere(session, addressed)) ? replies : replies.map(() => MOVED);
 }
 
 /** Jobs that change what is on the token. */
@@ -78,19 +78,12 @@ const NOTHING = [{ type: ck.CKA_TOKEN, value: true }, { type: ck.CKA_ID, value: 
 
 const MOVED: Reply = { code: ck.CKR_KEY_HANDLE_INVALID, call: HANDLES_MOVED };
 
-function stillThere(session: TokenSession, { job, objectId }: AddressedJob): boolean {
-  if (objectId === null || !('key' in job)) return true;
-  try {
-    const read = (current: TokenSession): Buffer =>
-      current.cryptoki.attribute(current.handle, fromObjectHandle(job.key), ck.CKA_ID);
-    return session.run(read, true).toString('hex') === objectId;
-  } catch (error) {
-    // An object destroyed meanwhile has no id; any other failure proves nothing.
-    return isHandleGone(error, session.profile);
-  }
+function execute(session: TokenSession, job: Job): Reply {
+  const reply = attempt(session, job);
+  return isSpurious(session, job, reply) ? { code: ck.CKR_KEY_HANDLE_INVALID, call: `object after ${job.op}` } : reply;
 }
 
-function execute(session: TokenSession, job: Job): Reply {
+function attempt(session: TokenSession, job: Job): Reply {
   try {
     return { ok: session.run((current) => run(current, job), IDEMPOTENT.has(job.op)) };
   } catch (error) {
