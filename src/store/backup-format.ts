@@ -129,7 +129,7 @@ function read(value: Readonly<Record<string, unknown>>, text: string, number: nu
 function rowOf({ table, row }: Readonly<Record<string, unknown>>): Line | undefined {
   const section = TRANSFER_TABLES.find((name) => name === table);
   if (section === undefined) return undefined;
-  const columns = Object.entries(row as object).map(([name, value]: [string, unknown]) => [name, columnOf(value)]);
+  const columns = Object.entries(row as Readonly<Record<string, unknown>>).map(([name, value]) => [name, columnOf(value)]);
   return { section, row: Object.fromEntries(columns) as AnyRow };
 }
 

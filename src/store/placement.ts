@@ -11,7 +11,7 @@ import type { Engine } from './engine.ts';
 import type { CompareCursor, Damage } from './evidence.ts';
 import type { JournalEnd } from './journal-statements.ts';
 import type { HeadTable, Schema } from './schema.ts';
-import { isSealed, type StoreMacs } from './seal.ts';
+import { isSealed, sameBytes, type StoreMacs } from './seal.ts';
 import { assertEmpty, type Batch, clear, writeBatch } from './transfer.ts';
 
 type Db = Kysely<Schema>;
@@ -33,6 +33,8 @@ export interface Placement {
   readonly replace?: boolean;
   /** Commits whatever the comparison finds. */
   readonly tolerant?: boolean;
+  /** The last word before the commit; what it throws undoes everything. */
+  readonly beforeCommit?: (head: JournalEnd) => Promise<void>;
 }
 
 export interface Placed {
@@ -49,8 +51,9 @@ export async function place(placement: Placement): Promise<Placed> {
     await assertEmpty(db);
     for await (const batch of batches) await writeBatch(db, batch);
     const head = await writeHead(db, placement, storeId);
-    const damage = [...(await comparison(db, macs, head.seq)), ...(await processDamage(db, macs))];
+    const damage = [...(await endDamage(db, head)), ...(await comparison(db, macs, head.seq)), ...(await processDamage(db, macs))];
     if (tolerant !== true) refuse(damage);
+    await placement.beforeCommit?.(head);
     return { head, damage };
   });
 }
@@ -85,6 +88,13 @@ async function comparison(db: Db, macs: StoreMacs, seq: number): Promise<Damage[
     cursor = next;
   } while (cursor !== undefined);
   return found;
+}
+
+/** The journal must end where the head says. */
+async function endDamage(db: Db, { seq, mac }: JournalEnd): Promise<Damage[]> {
+  const last = await db.selectFrom('journal').select(['seq', 'mac']).orderBy('seq', 'desc').limit(1).executeTakeFirst();
+  if (last?.seq === seq && sameBytes(last.mac, mac)) return [];
+  return [{ table: 'journal', row: String(last?.seq ?? 0), reason: 'chain' }];
 }
 
 /** Rows of processes stand outside the journal. */

@@ -61,7 +61,7 @@ async function stretchAfter(db: Db, table: TransferTable, last: AnyRow | undefin
 
 export async function writeBatch(db: Db, { table, rows }: Batch): Promise<void> {
   for (let from = 0; from < rows.length; from += STRETCH) {
-    await (db as unknown as AnyDb).insertInto(table as string).values(rows.slice(from, from + STRETCH)).execute();
+    await (db as unknown as AnyDb).insertInto(table).values(rows.slice(from, from + STRETCH)).execute();
   }
 }
 
@@ -93,7 +93,7 @@ export async function assertEmpty(db: Db): Promise<void> {
 /** Removes every row. */
 export async function clear(db: Db): Promise<void> {
   for (const table of ['head', 'duty', ...TRANSFER_TABLES.toReversed()] as const) {
-    await (db as unknown as AnyDb).deleteFrom(table as string).execute();
+    await (db as unknown as AnyDb).deleteFrom(table).execute();
   }
 }
 
