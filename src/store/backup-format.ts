@@ -83,9 +83,9 @@ function hex(bytes: Uint8Array): string {
 }
 
 export function rowLine(table: TransferTable, row: AnyRow): string {
-  const columns = Object.entries(row).map(([name, value]) =>
+  const columns = Object.entries(row).map(([name, value]): [string, unknown] =>
     [name, value instanceof Uint8Array ? { base64: Buffer.from(value).toString('base64') } : value]);
-  return JSON.stringify({ table, row: Object.fromEntries(columns) });
+  return JSON.stringify({ table, row: Object.fromEntries<unknown>(columns) });
 }
 
 const SIGNED = Buffer.from('kms-bkup\u0001', 'latin1');
