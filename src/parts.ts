@@ -5,8 +5,9 @@ import { resolve } from 'node:path';
 import type { Config } from './config.ts';
 import { paths, profilePath } from './home.ts';
 import { loadProfile, type Profile } from './pkcs11/token.ts';
-import { migratePostgres, openPostgresStore } from './store/postgres.ts';
-import { migrateSqlite, openSqliteStore } from './store/sqlite.ts';
+import type { Engine } from './store/engine.ts';
+import { migratePostgres, openPostgresCarrier, openPostgresStore, preparePostgres } from './store/postgres.ts';
+import { migrateSqlite, openEngine, openSqliteStore, prepareSqlite } from './store/sqlite.ts';
 import type { KeyStore } from './store/store.ts';
 
 /** Opens the store of the installation; it must have the newest schema. @throws KmsError `store-unavailable` */
@@ -20,6 +21,18 @@ export async function openStore(config: Config, bootId: string): Promise<KeyStor
 export async function migrateStore(config: Config): Promise<void> {
   if (config.store.url === '') await migrateSqlite(paths.store(config.home));
   else await migratePostgres(config.store.url, storePassword(config));
+}
+
+/** Makes the configured database ready for a store from elsewhere. @throws KmsError `conflict` when it is not empty */
+export async function prepareStore(config: Config): Promise<void> {
+  if (config.store.url === '') await prepareSqlite(paths.store(config.home));
+  else await preparePostgres(config.store.url, storePassword(config));
+}
+
+/** The engine below `openStore`, for commands that carry whole stores. @param url in place of the configured one */
+export async function openStoreEngine(config: Config, bootId: string, url = config.store.url): Promise<Engine> {
+  if (url === '') return openEngine(paths.store(config.home));
+  return openPostgresCarrier({ url, password: storePassword(config), bootId });
 }
 
 /** Undefined: the URL or PGPASSWORD holds it, or none is asked for. */

@@ -14,6 +14,7 @@ import { initDev } from './init.ts';
 import { assertNoPassword, joinInstallation } from './join.ts';
 import { formatDoctor, formatVerification } from './output.ts';
 import { serve } from './serve.ts';
+import { addTransferCommands } from './transfer-commands.ts';
 
 interface Output {
   readonly output: 'text' | 'json';
@@ -125,6 +126,7 @@ function program(finish: (code: number) => void): Command {
     .option('--directory <dir>', 'where the streams are (default: audit in $KMS_HOME)')
     .addOption(outputOption())
     .action(async (options: AuditVerify) => { finish(await auditVerify(options)); });
+  addTransferCommands(kms, { print, say, finish, outputOption });
   return kms;
 }
 

@@ -6,8 +6,7 @@
 import type { Kysely } from 'kysely';
 import { hasKey } from './changes.ts';
 import type { Engine } from './engine.ts';
-import type { CompareCursor, Damage } from './evidence.ts';
-import type { HeadKeeper } from './head.ts';
+import type { CompareCursor, Damage, Head } from './evidence.ts';
 import { entriesAfter, findEntry, findHead, followChain, GENESIS } from './journal-statements.ts';
 import type { Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
@@ -27,7 +26,15 @@ interface Stretch {
 
 const STAGES: readonly CompareCursor['stage'][] = ['journal', ...SEALED_TABLES, 'count'];
 
-export async function compareNext(engine: Engine, macs: StoreMacs, heads: HeadKeeper, cursor?: CompareCursor): Promise<Stretch> {
+/** What is compared: a store, or a transaction that fills one. */
+type Comparable = Pick<Engine, 'reader' | 'snapshot'>;
+
+export async function compareNext(
+  engine: Comparable,
+  macs: StoreMacs,
+  heads: { known(): Pick<Head, 'seq'> },
+  cursor?: CompareCursor,
+): Promise<Stretch> {
   const { stage, after } = cursor ?? { stage: 'journal', after: [] };
   if (stage === 'journal') return journalStretch(engine.reader, macs, heads.known().seq, Number(after[0] ?? 0));
   if (stage === 'count') return { next: undefined, damage: await countDamage(engine) };
@@ -84,7 +91,7 @@ async function stretchOf(db: Db, table: SealedTable, after: CompareCursor['after
 }
 
 /** Rows that were removed, or put in, behind the store's back: found by their number, and then by name. */
-async function countDamage(engine: Engine): Promise<Damage[]> {
+async function countDamage(engine: Comparable): Promise<Damage[]> {
   const { expected, found } = await engine.snapshot(async (db) => {
     let rows = 0;
     for (const table of SEALED_TABLES) rows += await countRows(db, table);

@@ -112,7 +112,7 @@ function toHead({ store_id, epoch, seq, mac, live_rows, tombstones }: HeadTable)
   return { storeId: store_id, epoch, seq, mac, liveRows: live_rows, tombstones };
 }
 
-async function judge(db: Db, head: HeadTable, { epoch, seq, mac }: Witness): Promise<WitnessVerdict> {
+export async function judge(db: Db, head: Pick<HeadTable, 'epoch' | 'seq'>, { epoch, seq, mac }: Witness): Promise<WitnessVerdict> {
   if (epoch < head.epoch) return 'past';
   if (epoch > head.epoch || seq > head.seq) return 'rolled-back';
   if (seq === 0) return 'consistent';

@@ -21,10 +21,16 @@ export async function lockHead(db: Db, rowLocks: boolean): Promise<HeadTable | u
 
 /** @throws KmsError `integrity` for a head that is missing, forged, of another store, or closed for good */
 export function checkedHead(macs: StoreMacs, head: HeadTable | undefined, storeId: string): HeadTable {
+  const own = authenticHead(macs, head, storeId);
+  if (own.status === 'moved') throw damaged('this store was moved: another one goes on from here');
+  return own;
+}
+
+/** @throws KmsError `integrity` for a head that is missing, forged or of another store */
+export function authenticHead(macs: StoreMacs, head: HeadTable | undefined, storeId: string): HeadTable {
   if (head === undefined) throw damaged('the store has no head');
   if (!isSealed(macs, 'head', { ...head })) throw damaged('the head of the store fails its seal');
   if (head.store_id !== storeId) throw damaged('this database is a copy: its head names another store');
-  if (head.status === 'moved') throw damaged('this store was moved: another one goes on from here');
   return head;
 }
 

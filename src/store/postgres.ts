@@ -14,6 +14,7 @@ import { Connections } from './postgres-pool.ts';
 import type { Schema } from './schema.ts';
 import { StatementStore } from './statements.ts';
 import type { KeyStore } from './store.ts';
+import { assertNoStrangers } from './transfer.ts';
 
 export type PostgresOptions = Omit<EngineOptions, 'readSeq' | 'onWentBack'> & Partial<Pick<EngineOptions, 'onWentBack'>>;
 
@@ -36,6 +37,26 @@ export async function openPostgresStore(options: PostgresOptions): Promise<KeySt
  */
 export async function migratePostgres(url: string, password?: string): Promise<void> {
   await withDatabase({ url, password, bootId: 'migrate' }, (db) => migrate(db, 'bytea'));
+}
+
+/**
+ * Brings a database that shall take a store from elsewhere to this code's schema.
+ *
+ * @throws KmsError `conflict` when it holds tables of somebody else
+ */
+export async function preparePostgres(url: string, password?: string): Promise<void> {
+  await withDatabase({ url, password, bootId: 'prepare' }, async (db) => {
+    await assertNoStrangers(db);
+    await migrate(db, 'bytea');
+  });
+}
+
+/** Of one statement that carries or compares many rows, in ms. */
+const CARRYING_MS = 600_000;
+
+/** The engine of a database of this code's schema, for commands that carry whole stores. */
+export async function openPostgresCarrier({ url, password, bootId }: Pick<PostgresOptions, 'url' | 'password' | 'bootId'>): Promise<Engine> {
+  return openEngine({ url, password, bootId, staleMaxMs: 30_000, timeoutMs: CARRYING_MS, onWentBack: () => undefined, readSeq });
 }
 
 async function readSeq(db: Kysely<Schema>): Promise<number> {

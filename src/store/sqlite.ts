@@ -9,7 +9,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
@@ -21,6 +21,7 @@ import { BUSY_MS, sqliteDialect } from './sqlite-driver.ts';
 import { sqliteFault } from './sqlite-errors.ts';
 import { StatementStore } from './statements.ts';
 import type { KeyStore } from './store.ts';
+import { assertEmpty, assertNoStrangers } from './transfer.ts';
 
 /**
  * Opens an existing database of exactly this code's schema; creates and migrates nothing.
@@ -53,6 +54,31 @@ export async function migrateSqlite(path: string): Promise<void> {
   });
   try {
     await migrate(db, 'blob');
+  } catch (error) {
+    throw openingFault(path, error);
+  } finally {
+    await db.destroy();
+  }
+}
+
+/**
+ * An empty database for a store from elsewhere, with an identity of its own: whatever stood here before, its anchor names
+ * another store.
+ *
+ * @throws KmsError `conflict` when the file holds anything
+ */
+export async function prepareSqlite(path: string): Promise<void> {
+  if (existsSync(path)) await inspected(path, assertNoStrangers);
+  await migrateSqlite(path);
+  await inspected(path, assertEmpty);
+  rmSync(identityPath(path), { force: true });
+  writeIdentity(path);
+}
+
+async function inspected(path: string, look: (db: Kysely<Schema>) => Promise<void>): Promise<void> {
+  const db = opened(path, () => kysely(openWriter(path), 'write'));
+  try {
+    await look(db);
   } catch (error) {
     throw openingFault(path, error);
   } finally {
