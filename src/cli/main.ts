@@ -5,34 +5,19 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { asKmsError } from '../errors.ts';
 import { verifyAudit } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
-import { formatDoctor, formatVerification } from './output.ts';
+import { formatDoctor, formatVerification, type Output, outputOption, print, say } from './output.ts';
 import { serve } from './serve.ts';
-
-interface Output {
-  readonly output: 'text' | 'json';
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
+import { storeCommands } from './store.ts';
 
 function version(): string {
   const path = new URL('../../package.json', import.meta.url);
   return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
-
-function outputOption(): Option {
-  return new Option('--output <format>', 'how to print the result').choices(['text', 'json']).default('text');
 }
 
 async function init(options: { readonly dev?: boolean }): Promise<number> {
@@ -91,6 +76,7 @@ function program(finish: (code: number) => void): Command {
     .option('--directory <dir>', 'where the streams are (default: audit in $KMS_HOME)')
     .addOption(outputOption())
     .action(async (options: AuditVerify) => { finish(await auditVerify(options)); });
+  storeCommands(kms, finish);
   return kms;
 }
 
@@ -101,6 +87,7 @@ function exitCode(error: unknown): number {
   }
   const { code, message, cause } = asKmsError(error);
   say(`kms: ${code === 'internal' && cause instanceof Error ? cause.message : message}`);
+  if (code === 'integrity') return 6;
   return code === 'token-unavailable' || code === 'store-unavailable' ? 5 : 1;
 }
 

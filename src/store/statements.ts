@@ -107,6 +107,10 @@ export class StatementStore implements KeyStore {
     return this.#guard(() => keys.listRequests(this.#engine.reader, `${vaultId}/${keyId}`));
   }
 
+  identity() {
+    return this.#guard(() => this.#engine.storeId());
+  }
+
   others() {
     return this.#guard(() => this.#engine.others());
   }

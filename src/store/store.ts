@@ -193,6 +193,8 @@ export interface KeyStore {
   acceptRollback(acceptance: Acceptance, requestId: string): Promise<Accepted>;
   /** Request ids of the journal's entries on the row of a key, each as often as there are entries. */
   changesOf(vaultId: string, keyId: string): Promise<readonly string[]>;
+  /** Which database this is, whatever its head says: a copy made elsewhere has another name (integrity §4). */
+  identity(): Promise<string>;
   /** Who else has this database open now, for people: servers and commands of ours. */
   others(): Promise<readonly string[]>;
 
