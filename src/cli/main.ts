@@ -5,28 +5,17 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { asKmsError, type ErrorCode } from '../errors.ts';
 import { verifyAudit } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
 import { assertNoPassword, joinInstallation } from './join.ts';
-import { formatDoctor, formatVerification } from './output.ts';
+import { formatDoctor, formatVerification, type Output, outputOption, print, say } from './output.ts';
 import { serve } from './serve.ts';
+import { storeCommands } from './store.ts';
 import { addTransferCommands } from './transfer-commands.ts';
-
-interface Output {
-  readonly output: 'text' | 'json';
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
 
 function version(): string {
   const path = new URL('../../package.json', import.meta.url);
@@ -36,10 +25,6 @@ function version(): string {
 /** An option that may be said several times. */
 function collect(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];
-}
-
-function outputOption(): Option {
-  return new Option('--output <format>', 'how to print the result').choices(['text', 'json']).default('text');
 }
 
 interface Init {
@@ -127,6 +112,7 @@ function program(finish: (code: number) => void): Command {
     .addOption(outputOption())
     .action(async (options: AuditVerify) => { finish(await auditVerify(options)); });
   addTransferCommands(kms, { print, say, finish, outputOption });
+  storeCommands(kms, finish);
   return kms;
 }
 

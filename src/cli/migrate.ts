@@ -83,7 +83,7 @@ class Move {
     const { status } = await anyHead(this.#source, macs);
     if (status === 'serving') {
       await store.unlock(macs);
-      await assertNoServers(store);
+      await assertNoServers(store, this.#session.config);
     }
     const anchored = await this.#anchored(from, to);
     await this.#copy(anchored);
@@ -148,7 +148,7 @@ class Move {
     const copied: JournalEnd | undefined = await findEntry(this.#target.reader, seq);
     if (copied === undefined) throw misfit('the copy lacks the newest entry');
     const { status } = await anyHead(this.#source, macs);
-    if (status === 'serving') await assertNoServers(store);
+    if (status === 'serving') await assertNoServers(store, this.#session.config);
     await sealMoved(this.#source, macs, bootId, copied);
     this.#say('the old store is closed for good');
   }

@@ -6,6 +6,7 @@ import { CryptokiError } from './cryptoki-error.ts';
 import { readData, replaceData } from './data-objects.ts';
 import { encryptGcm } from './gcm.ts';
 import { importObject, importPublicObject } from './import.ts';
+import { inspectObject } from './inspect.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
@@ -30,6 +31,7 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'trial',
   'list',
   'survey',
+  'inspect',
   'readData',
   'destroy',
 ]);
@@ -48,7 +50,7 @@ export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: r
 const CHANGES: ReadonlySet<Job['op']> = new Set(['create', 'import', 'importPublic', 'destroy', 'replaceData']);
 
 /** With the jobs that say what is not there. `list` is none of them: absence in it proves nothing to its caller. */
-const WITNESSED: ReadonlySet<Job['op']> = new Set([...CHANGES, 'survey', 'readData']);
+const WITNESSED: ReadonlySet<Job['op']> = new Set([...CHANGES, 'survey', 'inspect', 'readData']);
 
 /**
  * On a token that is gone a search finds nothing and a destruction seems done; on another token a creation succeeds.
@@ -133,6 +135,8 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return listObjects(session, job.known);
     case 'survey':
       return survey(session);
+    case 'inspect':
+      return inspectObject(session, job.objectId, job.label, job.generation);
     case 'readData':
       return readData(session, job.application);
     case 'replaceData':

@@ -140,7 +140,29 @@ export function assertMayRotate(key: KeyTable | undefined): asserts key is KeyTa
 }
 
 export async function addVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
-  const { versions, objects } = await wholeKey(changes, place);
+  await appendVersion(changes, place, version, await wholeKey(changes, place));
+}
+
+/** Whatever the state of the key. @throws KmsError `not-found`, `integrity` */
+export async function restoreVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
+  const key = await changes.find('key', { vault_id: place.vaultId, id: place.keyId });
+  if (key === undefined || key.live_name === null) throw noSuchKey();
+  await appendVersion(changes, place, version, await wholeParts(changes, key));
+}
+
+/** The key as it was, as a tombstone: its id must not be used again. */
+export async function insertTombstone(changes: Changes, key: NewKey): Promise<void> {
+  const row = keyRow(key, await nextOrdinal(changes.db, key.vaultId), new Uint8Array());
+  await changes.insert('key', { ...row, live_name: null, parts: null });
+  changes.buried();
+}
+
+async function appendVersion(
+  changes: Changes,
+  place: KeyPlace,
+  version: NewVersion,
+  { versions, objects }: Omit<KeyRows, 'key'>,
+): Promise<void> {
   const ordinal = Math.max(...versions.map((row) => row.ordinal)) + 1;
   const made = prepareVersion(changes, place, ordinal, version);
   await putVersion(changes, made);
@@ -196,7 +218,7 @@ export async function buryKey(
   changes: Changes,
   { vaultId, keyId }: KeyPlace,
   revision: number,
-  columns: Pick<KeyTable, 'state' | 'destroyed_ms'>,
+  columns: Pick<KeyTable, 'state' | 'destroyed_ms'> & Partial<Unsealed<'key'>>,
 ): Promise<readonly string[]> {
   // Whom another forestalled is told so: the parts of a tombstone are not looked at.
   const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
@@ -218,6 +240,12 @@ export async function ofTombstones(db: Db, objectIds: readonly string[]): Promis
     .where('k.live_name', 'is', null)
     .execute();
   return new Set(rows.map(({ object_id }) => object_id));
+}
+
+/** Request ids of the entries on one key row. */
+export async function listRequests(db: Db, pk: string): Promise<string[]> {
+  const entries = await db.selectFrom('journal').select('request_id').where('tbl', '=', 'key').where('pk', '=', pk).execute();
+  return entries.map(({ request_id }) => request_id);
 }
 
 export function noSuchKey(): KmsError {

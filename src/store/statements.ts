@@ -6,6 +6,7 @@
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
 import type { Assignment, Key, KeyState } from '../keys/key.ts';
+import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
 import { Changes, type ChangeContext } from './changes.ts';
 import { compareNext } from './compare.ts';
@@ -20,7 +21,7 @@ import * as processes from './process-statements.ts';
 import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
-  Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
+  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
 } from './store.ts';
 import { type Loaded, loadSteadily } from './verified.ts';
 
@@ -60,9 +61,9 @@ export class StatementStore implements KeyStore {
     await this.unlock(macs);
   }
 
-  async unlock(macs: StoreMacs) {
+  async unlock(macs: StoreMacs, copies: 'refused' | 'accepted' = 'refused') {
     await this.#guard(async () => {
-      await this.#heads.unlock(macs);
+      await this.#heads.unlock(macs, copies);
       const { damage } = await loadSteadily(() => access.checkInstallation(this.#engine.reader, macs));
       const [first] = damage;
       if (first !== undefined) throw damaged(`${first.table} ${first.row}: the stored row is damaged (${first.reason})`);
@@ -93,6 +94,25 @@ export class StatementStore implements KeyStore {
       damage.forEach((of) => { this.#tell(of); });
       return next;
     });
+  }
+
+  async acceptRollback(acceptance: Acceptance, requestId: string) {
+    const storeId = await this.#guard(() => this.#engine.storeId());
+    const before = this.head();
+    const counters = await this.#change(requestId, (changes) => acceptAll(changes, storeId, acceptance));
+    return { before, after: this.head(), counters };
+  }
+
+  changesOf(vaultId: string, keyId: string) {
+    return this.#guard(() => keys.listRequests(this.#engine.reader, `${vaultId}/${keyId}`));
+  }
+
+  identity() {
+    return this.#guard(() => this.#engine.storeId());
+  }
+
+  others() {
+    return this.#guard(() => this.#engine.others());
   }
 
   vaults() {
