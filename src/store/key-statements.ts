@@ -175,11 +175,16 @@ export async function changeKey(
   revision: number,
   columns: Partial<Unsealed<'key'>>,
 ): Promise<void> {
+  await livingKey(changes, { vaultId, keyId }, revision);
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+}
+
+async function livingKey(changes: Changes, { vaultId, keyId }: KeyPlace, revision: number): Promise<KeyTable> {
   const key = await changes.find('key', { vault_id: vaultId, id: keyId });
   if (key === undefined) throw noSuchKey();
   if (key.revision !== revision) throw new KmsError('conflict', 'the key was changed by another request');
   if (key.live_name === null) throw noSuchKey();
-  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+  return key;
 }
 
 /**
@@ -193,11 +198,10 @@ export async function buryKey(
   revision: number,
   columns: Pick<KeyTable, 'state' | 'destroyed_ms'>,
 ): Promise<readonly string[]> {
-  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
-  if (key === undefined) throw noSuchKey();
+  const key = await livingKey(changes, { vaultId, keyId }, revision);
   // A forged row below it must not lead to the destruction of somebody else's objects.
   const { objects } = await wholeParts(changes, key);
-  await changeKey(changes, { vaultId, keyId }, revision, { ...columns, live_name: null, parts: null });
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, { ...columns, live_name: null, parts: null });
   changes.buried();
   return [...new Set(objects.map(({ object_id }) => object_id))];
 }
