@@ -14,6 +14,7 @@ import { meaning, unavailable, type Engine } from './engine.ts';
 import type { CompareCursor, Damage, Head, Witness } from './evidence.ts';
 import { HeadKeeper } from './head.ts';
 import * as intents from './intent-statements.ts';
+import { findHead } from './journal-statements.ts';
 import { changedColumns, type KeyPlace } from './key-rows.ts';
 import * as keys from './key-statements.ts';
 import * as processes from './process-statements.ts';
@@ -52,6 +53,7 @@ export class StatementStore implements KeyStore {
     const storeId = await this.#guard(() => this.#engine.storeId());
     await this.#transaction(async (db) => {
       if (await access.hasInstallation(db)) throw access.alreadyInstalled();
+      if ((await findHead(db)) !== undefined) throw damaged('the store has a head and no installation');
       const first = this.#heads.first(storeId);
       const changes = await Changes.begin(db, this.#context(macs, storeId), 'init', first);
       await access.insertInstallation(changes, rows);

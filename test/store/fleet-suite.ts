@@ -107,12 +107,12 @@ export function fleetSuite(stores: Stores): void {
       const taken = await Promise.all([a.takeDuty('sweep', 'one', 60_000), b.takeDuty('sweep', 'two', 60_000)]);
       expect([...taken].sort()).toEqual([false, true]);
       const [mine, theirs] = taken[0] ? ['one', 'two'] : ['two', 'one'];
-      expect(await a.takeDuty('sweep', theirs!, 60_000)).toBe(false);
-      expect(await b.takeDuty('other', theirs!, 60_000)).toBe(true);
-      expect(await b.takeDuty('sweep', mine!, 0)).toBe(true);
+      expect(await a.takeDuty('sweep', theirs, 60_000)).toBe(false);
+      expect(await b.takeDuty('other', theirs, 60_000)).toBe(true);
+      expect(await b.takeDuty('sweep', mine, 0)).toBe(true);
       await delay(5);
-      expect(await b.takeDuty('sweep', theirs!, 60_000)).toBe(true);
-      expect(await a.takeDuty('sweep', mine!, 60_000)).toBe(false);
+      expect(await b.takeDuty('sweep', theirs, 60_000)).toBe(true);
+      expect(await a.takeDuty('sweep', mine, 60_000)).toBe(false);
     });
   });
 

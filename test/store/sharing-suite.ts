@@ -94,15 +94,13 @@ export function sharingSuite(stores: Stores): void {
       const key = await make.created(a, id);
       const damage: unknown[] = [];
       b.onDamage((of) => damage.push(of));
-      let done = false;
       const changing = (async () => {
         for (let n = 0; n < 15; n++) await make.rotated(a, key);
-        done = true;
       })();
-      let readings = 0;
-      for (; !done || readings < 20; readings++) {
+      for (let revision = 0; revision < 15;) {
         const found = await b.findKey(id, key.id);
-        expect(found!.versions).toHaveLength(found!.revision + 1);
+        revision = found!.revision;
+        expect(found!.versions).toHaveLength(revision + 1);
         expect(await b.listKeys({ vaultId: id, states: ['active'], afterOrdinal: -1, limit: 5 })).toHaveLength(1);
       }
       await changing;
