@@ -56,6 +56,22 @@ missing_packages() {
   # NSS softokn is the second token of the contract suite.
   any_exists /usr/lib/libsoftokn3.so /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so || echo libnss3
   command -v curl >/dev/null || echo curl
+  any_exists /usr/lib/postgresql/*/bin/postgres || echo postgresql
+}
+
+# Debian's package makes and starts a cluster on port 5432 unless told not to; the tests make their own servers.
+CLUSTERS=/etc/postgresql-common/createcluster.d
+install_packages() {
+  case " $* " in
+    *" postgresql "*)
+      $root mkdir -p "$CLUSTERS"
+      echo 'create_main_cluster = false' | $root tee "$CLUSTERS/kms-prepare.conf" >/dev/null ;;
+  esac
+  installed=0
+  slow $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || installed=$?
+  # Only this installation is meant, not one that somebody makes later.
+  [ ! -e "$CLUSTERS/kms-prepare.conf" ] || $root rm -f "$CLUSTERS/kms-prepare.conf"
+  return "$installed"
 }
 
 packages=$(missing_packages | paste -sd ' ' -)
@@ -69,8 +85,7 @@ if [ -n "$packages" ]; then
   echo "installing Debian packages: $packages"
   # A stale index may still hold what is needed, so a failed update is not the end.
   slow $root apt-get update || :
-  slow $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages ||
-    fail "apt-get install failed"
+  install_packages $packages || fail "apt-get install failed"
   packages=$(missing_packages | paste -sd ' ' -)
   [ -z "$packages" ] || fail "installed, but still not found: $packages"
 fi

@@ -86,6 +86,7 @@ function renderErrors(render: ErrorRenderer, logger: Logger): Middleware {
     } catch (thrown) {
       const error = isClientError(thrown) ? new KmsError('malformed-request', 'malformed request') : asKmsError(thrown);
       if (error.code === 'internal') logger.error({ err: thrown, requestId: requestIdOf(ctx) }, 'internal error');
+      if (error.code === 'store-unavailable') logger.warn({ err: thrown, requestId: requestIdOf(ctx) }, 'the store failed a request');
       const reply = render(error, requestIdOf(ctx));
       ctx.status = reply.status;
       ctx.set(reply.headers);

@@ -4,6 +4,7 @@
  */
 
 import { generateKeyPairSync } from 'node:crypto';
+import { isIP } from 'node:net';
 import { authority } from '../auth/client-certificate.ts';
 import {
   ACCESS_DAYS_MAX,
@@ -23,6 +24,12 @@ import { writeWhole } from './init-files.ts';
 const CA_DAYS = 3650;
 const SERVER_DAYS = 825;
 
+/** Signs certificates with an internal key. */
+export function tokenSigner(token: Token, key: InternalKey): CertificateSigner {
+  if (key.publicKey === null) throw new KmsError('internal', `internal key ${key.name} has no public half`);
+  return { publicKey: key.publicKey, sign: (bytes) => signWithInternalKey(token, key, bytes) };
+}
+
 /**
  * A self-signed CA.
  * @param key its key in the token
@@ -35,11 +42,7 @@ export async function makeAuthority(
   fromMs: number,
   file: string,
 ): Promise<Issuer> {
-  if (key.publicKey === null) throw new KmsError('internal', `internal key ${key.name} has no public half`);
-  const signer: CertificateSigner = {
-    publicKey: key.publicKey,
-    sign: (bytes) => signWithInternalKey(token, key, bytes),
-  };
+  const signer = tokenSigner(token, key);
   const { commonName, installation } = subject;
   const { pem } = await issueAuthority(signer, commonName, installation, { fromMs, days: CA_DAYS });
   writeWhole(file, pem, 0o644);
@@ -53,18 +56,14 @@ function writeKeyPair(path: string): Uint8Array {
   return publicKey.export({ format: 'der', type: 'spki' });
 }
 
-/** For localhost, the loopback addresses and each vault's host. */
-export async function writeServerCertificate(
-  home: string,
-  issuer: Issuer,
-  vaults: readonly Pick<Vault, 'name'>[],
-  fromMs: number,
-): Promise<void> {
-  const dns = ['localhost', ...vaults.map(({ name }) => `${name}.localhost`)];
-  const hosts = [
-    ...dns.map((value) => ({ type: 'dns' as const, value })),
-    ...['127.0.0.1', '::1'].map((value) => ({ type: 'ip' as const, value })),
-  ];
+/** Localhost, the loopback addresses, each vault's host, and what else the host is called. */
+export function serverNames(vaults: readonly Pick<Vault, 'name'>[], others: readonly string[]): readonly string[] {
+  return [...new Set(['localhost', ...vaults.map(({ name }) => `${name}.localhost`), '127.0.0.1', '::1', ...others])];
+}
+
+/** @param names DNS names and addresses of the host */
+export async function writeServerCertificate(home: string, issuer: Issuer, names: readonly string[], fromMs: number): Promise<void> {
+  const hosts = names.map((value) => ({ type: isIP(value) === 0 ? ('dns' as const) : ('ip' as const), value }));
   const publicKey = writeKeyPair(paths.serverKey(home));
   const { pem } = await issueServerCertificate(issuer, hosts, publicKey, { fromMs, days: SERVER_DAYS });
   writeWhole(paths.serverCertificate(home), pem, 0o644);

@@ -5,7 +5,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { KmsError } from '../errors.ts';
@@ -26,9 +26,21 @@ export function makeDirectories(home: string): void {
   }
 }
 
-/** @param template the repository's softhsm2.conf */
-export function writeTokenConfiguration(home: string, template: string): void {
-  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', paths.tokens(home));
+/** Gives streams of a run that was cut short a dot in front: readers take them for none. Their audit key is gone. */
+export function setAsideStreams(home: string): void {
+  const directories = (path: string): readonly string[] =>
+    readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .map(({ name }) => name);
+  for (const host of directories(paths.audit(home))) {
+    const path = join(paths.audit(home), host);
+    for (const boot of directories(path)) renameSync(join(path, boot), join(path, `.${boot}`));
+  }
+}
+
+/** @param template the repository's softhsm2.conf @param tokens directory of the tokens, the home's own by default */
+export function writeTokenConfiguration(home: string, template: string, tokens = paths.tokens(home)): void {
+  const text = readFileSync(template, 'utf8').replaceAll('@TOKENDIR@', tokens);
   writeWhole(paths.tokenConfiguration(home), text, 0o600);
 }
 
@@ -39,7 +51,7 @@ export function writePins(home: string): void {
   }
 }
 
-const SETTINGS_HEADER = `# Settings of this installation's host. What is not here has the default documented in src/config.ts;
+export const SETTINGS_HEADER = `# Settings of this installation's host. What is not here has the default documented in src/config.ts;
 # each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
 `;
 

@@ -18,8 +18,8 @@ import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
 import { tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
-import { issueAdministrator, makeAuthority, writeServerCertificate } from './init-certificates.ts';
-import { writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
+import { issueAdministrator, makeAuthority, serverNames, writeServerCertificate } from './init-certificates.ts';
+import { setAsideStreams, writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
 import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
@@ -49,6 +49,7 @@ export async function makeInstallation(config: Config, store: KeyStore, pending:
     const tokenSerial = await ready;
     // An interrupted run may have left some; nothing refers to them.
     await token.destroy(token.objectIds());
+    setAsideStreams(config.home);
     const keys: InternalKey[] = [];
     for (const name of INTERNAL_KEYS) {
       say(`internal key ${name}: generating`);
@@ -106,7 +107,7 @@ async function commit(making: Making): Promise<void> {
   const access = await ca('access-ca', 'CCMUsersCA', paths.accessCa(config.home));
   const server = await ca('server-ca', 'KMS development server CA', paths.serverCa(config.home));
   const vaults = devVaults(now);
-  await writeServerCertificate(config.home, server, vaults, now);
+  await writeServerCertificate(config.home, server, serverNames(vaults, []), now);
   const [first] = vaults;
   if (first === undefined) throw new KmsError('internal', 'no vault');
   const credential = await issueAdministrator(config.home, access, first.id, now);
@@ -119,6 +120,7 @@ async function commit(making: Making): Promise<void> {
     createdMs: now,
     internalKeys: keys,
     accessCa: access.certificate,
+    serverCa: server.certificate,
   };
   const assignment = {
     id: randomUUID(),
@@ -177,7 +179,7 @@ function devVaults(createdMs: number): readonly Omit<Vault, 'revision'>[] {
 }
 
 /** For verification without the token. */
-function writeAuditKey(config: Config, keys: readonly InternalKey[]): void {
+export function writeAuditKey(config: Config, keys: readonly InternalKey[]): void {
   const key = createPublicKey({ key: Buffer.from(publicKeyOf(keys, 'audit')), format: 'der', type: 'spki' });
   writeWhole(paths.auditKey(config.home), key.export({ format: 'pem', type: 'spki' }) as string, 0o644);
 }

@@ -7,10 +7,11 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { loadConfig } from '../config.ts';
-import { asKmsError } from '../errors.ts';
+import { asKmsError, type ErrorCode } from '../errors.ts';
 import { verifyAudit } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
+import { assertNoPassword, joinInstallation } from './join.ts';
 import { formatDoctor, formatVerification } from './output.ts';
 import { serve } from './serve.ts';
 
@@ -31,18 +32,45 @@ function version(): string {
   return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
 }
 
+/** An option that may be said several times. */
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
 function outputOption(): Option {
   return new Option('--output <format>', 'how to print the result').choices(['text', 'json']).default('text');
 }
 
-async function init(options: { readonly dev?: boolean }): Promise<number> {
+interface Init {
+  readonly dev?: boolean;
+  readonly join?: boolean;
+  readonly store?: string;
+  readonly profile: string;
+  readonly pinFile?: string;
+  readonly tokenDirectory?: string;
+  readonly name: readonly string[];
+}
+
+async function init(options: Init): Promise<number> {
+  const { home } = loadConfig({ KMS_HOME: process.env['KMS_HOME'] });
+  if (options.join === true) return join(home, options);
   if (options.dev !== true) {
-    say('kms init: only --dev is implemented in this release');
+    say('kms init: say --dev, or --join --store URL; a production set-up is not implemented in this release');
     return 2;
   }
-  const { home } = loadConfig({ KMS_HOME: process.env['KMS_HOME'] });
-  const report = await initDev(home, say);
+  if (options.store !== undefined) assertNoPassword(options.store);
+  const report = await initDev(home, say, options.store);
   say(report.created ? `installation made in ${home}` : `installation in ${home} is there already`);
+  return 0;
+}
+
+async function join(home: string, { store, profile, pinFile, tokenDirectory, name }: Init): Promise<number> {
+  if (store === undefined || pinFile === undefined) {
+    say('kms init --join: needs --store URL and --pin-file FILE');
+    return 2;
+  }
+  const hostId = await joinInstallation(home, { store, profile, pinFile, tokenDirectory, names: name });
+  say(`host ${hostId} joined from ${home}`);
   return 0;
 }
 
@@ -70,7 +98,13 @@ function program(finish: (code: number) => void): Command {
     .command('init')
     .description('make an installation in $KMS_HOME; harmless when there is one')
     .option('--dev', 'development set-up: SoftHSM token, SQLite, an administrator certificate')
-    .action(async (options: { dev?: boolean }) => { finish(await init(options)); });
+    .option('--join', 'make the home of a further host of an installation')
+    .option('--store <url>', 'PostgreSQL instead of SQLite: postgres://user@host/database, the password in PGPASSWORD')
+    .option('--profile <name>', '(join) file in hsm-config/, or the path of one', 'softhsm-2.6.1')
+    .option('--pin-file <file>', '(join) file with the PIN of the token; it stays where it is')
+    .option('--token-directory <directory>', '(join) where SoftHSM keeps the token')
+    .option('--name <host>', '(join) further name or address for the server certificate', collect, [])
+    .action(async (options: Init) => { finish(await init(options)); });
   kms
     .command('serve')
     .description('serve the APIs until SIGTERM')
@@ -94,6 +128,13 @@ function program(finish: (code: number) => void): Command {
   return kms;
 }
 
+const EXIT_CODES: Partial<Record<ErrorCode, number>> = {
+  'invalid-field': 2,
+  'token-unavailable': 5,
+  'store-unavailable': 5,
+  integrity: 6,
+};
+
 function exitCode(error: unknown): number {
   const commander = error as { code?: unknown; exitCode?: unknown };
   if (typeof commander.code === 'string' && commander.code.startsWith('commander.')) {
@@ -101,7 +142,7 @@ function exitCode(error: unknown): number {
   }
   const { code, message, cause } = asKmsError(error);
   say(`kms: ${code === 'internal' && cause instanceof Error ? cause.message : message}`);
-  return code === 'token-unavailable' || code === 'store-unavailable' ? 5 : 1;
+  return EXIT_CODES[code] ?? 1;
 }
 
 program((code) => { process.exitCode = code; })

@@ -1,6 +1,6 @@
 /** `kms serve`: start, signals, drain, close. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
@@ -8,6 +8,7 @@ import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import { openStore } from '../parts.ts';
 import { createLogger } from '../telemetry/log.ts';
+import { readAdmin } from './join.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -62,8 +63,13 @@ function assertNotExposed({ server }: Config, kind: 'dev' | 'prod', devExposed: 
 
 /** A first call to copy, then the line that scripts wait for. */
 function announce({ home }: Config, kind: string, { api, public: open }: Readonly<Record<Port, number>>): void {
-  const client = JSON.parse(readFileSync(paths.client(home, 'admin.json'), 'utf8')) as { okmsId: string };
+  const client = readAdmin(home);
   const endpoint = `https://localhost:${api}`;
+  const ready = `ready ${endpoint} (API) https://localhost:${open} (public) kind=${kind}\n`;
+  if (client === undefined) {
+    process.stdout.write(ready);
+    return;
+  }
   const base = `${endpoint}/api/${client.okmsId}/v1/servicekey`;
   const curl = `curl -sS --cacert ${home}/tls/ca.pem --cert ${home}/clients/admin.pem --key ${home}/clients/admin.key`;
   const json = `-H 'content-type: application/json'`;
@@ -74,6 +80,5 @@ First call, to copy and paste: make an AES-256 key in the HSM and encrypt with i
   ID=$($KMS ${json} -d '{"name":"first","type":"oct","size":256}' ${base} | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
   $KMS ${json} -d "{\\"plaintext\\":\\"$(printf 'hello' | base64)\\"}" ${base}/$ID/encrypt
 
-ready ${endpoint} (API) https://localhost:${open} (public) kind=${kind}
-`);
+${ready}`);
 }

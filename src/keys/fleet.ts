@@ -88,7 +88,7 @@ export class Fleet {
     return rows
       .filter((row) => row.bootId !== bootId && (row.settledMs === null || nowMs - row.settledMs < RECENT_MS))
       .map(({ hostId, bootId: boot, stream, state }) => ({
-        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state !== 'open',
+        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state === 'closed',
       }));
   }
 

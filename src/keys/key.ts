@@ -176,4 +176,6 @@ export interface Installation {
   readonly internalKeys: readonly InternalKey[];
   /** Certificate of the access CA, PEM. */
   readonly accessCa: string;
+  /** Certificate of the CA that signs the hosts' server certificates, PEM. */
+  readonly serverCa: string;
 }

@@ -16,6 +16,7 @@ export function installationRow(of: Fresh<Installation>): Unsealed<'installation
     token_label: of.tokenLabel,
     token_serial: of.tokenSerial,
     access_ca: of.accessCa,
+    server_ca: of.serverCa,
     created_ms: of.createdMs,
   };
 }
@@ -30,6 +31,7 @@ export function toInstallation(row: InstallationTable, internalKeys: readonly In
     revision: row.revision,
     internalKeys: internalKeys.map(toInternalKey),
     accessCa: row.access_ca,
+    serverCa: row.server_ca,
   };
 }
 

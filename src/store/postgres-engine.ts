@@ -8,7 +8,7 @@ import { Connections, type Server } from './postgres-pool.ts';
 import { HEAD_CHANNEL, HeadWatch } from './postgres-watch.ts';
 import type { Schema } from './schema.ts';
 
-/** Per process: commits wait for the head's row anyway. With watch, listener and lock a process has up to 11. */
+/** Per process: commits wait for the head's row anyway. With watch, listener and lock a process has up to 12. */
 const WRITERS = 4;
 const READERS = 4;
 /** Default limit of a statement, in ms. */

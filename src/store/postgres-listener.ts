@@ -24,6 +24,8 @@ export class Listener {
   readonly #stopping = new AbortController();
   #client: pg.Client | undefined;
   #running: Promise<void> | undefined;
+  #up = false;
+  #beating = false;
 
   constructor(server: Server, hearing: Hearing, timeoutMs: number) {
     this.#server = server;
@@ -37,7 +39,7 @@ export class Listener {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    if (this.#client) cut(this.#client);
+    if (this.#client) this.#cut(this.#client);
     await this.#running;
   }
 
@@ -60,7 +62,7 @@ export class Listener {
       // A client that is ended while it connects never settles `connect`.
       await Promise.race([this.#connect(client), ended.then(() => Promise.reject(new Error('ended')))]);
     } catch {
-      cut(client);
+      void client.end();
       return false;
     }
     await this.#listen(client, ended);
@@ -73,16 +75,26 @@ export class Listener {
   }
 
   async #listen(client: pg.Client, ended: Promise<void>): Promise<void> {
+    this.#up = true;
     this.#hearing.onUp();
-    const beat = setInterval(() => void client.query('select 1 as beat').catch(() => cut(client)), HEARTBEAT_MS);
+    const timer = setInterval(() => void this.#beat(client), HEARTBEAT_MS);
     await ended;
-    clearInterval(beat);
+    clearInterval(timer);
+    this.#up = false;
     this.#hearing.onDown();
   }
-}
 
-/** Closes at once: pg says good-bye first, and waits for the answer, unless a query is under way. */
-function cut(client: pg.Client): void {
-  client.query('select 1').catch(() => undefined);
-  void client.end();
+  /** A failed one ends the connection. */
+  async #beat(client: pg.Client): Promise<void> {
+    if (this.#beating) return;
+    this.#beating = true;
+    await client.query('select 1 as beat').catch(() => client.end());
+    this.#beating = false;
+  }
+
+  /** Amid a query pg closes at once; else it says good-bye, and waits for a server that may stand still. */
+  #cut(client: pg.Client): void {
+    if (this.#up) void this.#beat(client);
+    void client.end();
+  }
 }

@@ -33,6 +33,7 @@ export interface InstallationTable extends SealColumns {
   token_label: string;
   token_serial: string;
   access_ca: string;
+  server_ca: string;
   created_ms: Ms;
 }
 

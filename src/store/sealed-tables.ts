@@ -35,7 +35,7 @@ export const TABLES: { readonly [T in SealedTable | 'head' | 'process']: Describ
     key: ['singleton'],
     columns: {
       ...SEALED, singleton: 'int', id: 'text', kind: 'text', token_label: 'text', token_serial: 'text',
-      access_ca: 'text', created_ms: 'time',
+      access_ca: 'text', server_ca: 'text', created_ms: 'time',
     },
   },
   internal_key: {

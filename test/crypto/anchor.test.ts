@@ -155,10 +155,12 @@ describe('three writers', () => {
     let acknowledged = 0;
     let writing = true;
     await writer().write(anchor(0));
-    const write = async (): Promise<void> => {
+    const write = async (phase: number): Promise<void> => {
       const anchors = writer();
       for (let n = 0; n < WRITES; n += 1) {
         const seq = (next += 1);
+        // One that dawdles writes a lower one after the others' higher ones.
+        for (let left = 3 * ((n + phase) % 3); left > 0; left -= 1) await anchors.read();
         await anchors.write(anchor(seq));
         acknowledged = Math.max(acknowledged, seq);
       }
@@ -175,7 +177,7 @@ describe('three writers', () => {
     };
     const watching = [watch(), watch()];
     try {
-      await Promise.all([write(), write(), write()]);
+      await Promise.all([0, 1, 2].map(write));
     } finally {
       writing = false;
     }

@@ -176,7 +176,7 @@ describe('secrets', () => {
       expect([name, mode(join(home, name))]).toEqual([name, '600']);
     }
     const open = pathsBelow(home).filter((path) => (lstatSync(join(home, path)).mode & 0o077) !== 0);
-    expect(open).toEqual(['clients/admin.pem', 'tls/access-ca.pem', 'tls/ca.pem', 'tls/server.pem']);
+    expect(open).toEqual(['audit/audit-key.pem', 'clients/admin.pem', 'tls/access-ca.pem', 'tls/ca.pem', 'tls/server.pem']);
   });
 
   test('are for the owner even in a home that others may enter, and under a loose umask', async () => {

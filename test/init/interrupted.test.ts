@@ -4,9 +4,10 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import ck from 'pkcs11js';
+import { writeSealed } from '../audit/support.ts';
 import { runKms, spawnKms } from '../support/files.ts';
 import { readStore } from '../support/store-rows.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
@@ -93,6 +94,7 @@ describe('killed', () => {
     ['the server certificate', 'tls/server.pem'],
     ['the administrator key', 'clients/admin.key'],
     ['the PKCS#12 file', 'clients/admin.p12'],
+    ['the audit key', 'audit/audit-key.pem'],
   ])('when %s is there', async (_what, path) => {
     await killedWhen(() => existsSync(join(home, path)));
     await initAgain();
@@ -102,6 +104,15 @@ describe('killed', () => {
     const tokens = join(home, 'softhsm', 'tokens');
     await killedWhen(() => existsSync(tokens) && readdirSync(tokens).length > 0);
     await initAgain();
+  });
+
+  test('a stream that it closed is of no installation, and no reader takes it for one', async () => {
+    await killedWhen((text) => text.includes('internal key canary'));
+    // As if the kill had come after the stream: signed by an audit key that the next run destroys.
+    const left = await writeSealed(join(home, 'audit'), 2);
+    await initAgain();
+    expect([existsSync(left), existsSync(join(dirname(left), `.${basename(left)}`))]).toEqual([false, true]);
+    expect((await runKms({ KMS_HOME: home }, 'audit', 'verify')).code).toBe(0);
   });
 
   test('between the making of the token and the setting of its PIN', async () => {

@@ -51,6 +51,7 @@ export function installation(): Fresh<Installation> {
     createdMs: 1_700_000_000_002,
     internalKeys: [internalKey('audit', randomBytes(91)), internalKey('canary', null)],
     accessCa: '-----BEGIN CERTIFICATE-----',
+    serverCa: '-----BEGIN CERTIFICATE----- of the other',
   };
 }
 

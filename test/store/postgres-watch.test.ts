@@ -131,6 +131,13 @@ describe('the change counter', () => {
     expect(a.wentBack).toEqual([]);
   });
 
+  it('moves for an own commit of which this process never heard', async () => {
+    const a = await open();
+    const before = a.engine.changeCounter();
+    await query(url, "select pg_notify('kms_head', $1)", [`2 ${a.boot}`]);
+    await until(() => a.engine.changeCounter() !== before);
+  });
+
   it('survives notifications that no commit stands behind, and nonsense', async () => {
     const a = await open();
     for (const payload of ['999999 somebody', '', 'x y', '-1', '1e999 z', '3']) await query(url, "select pg_notify('kms_head', $1)", [payload]);
@@ -201,7 +208,6 @@ describe('a server that goes away', () => {
     ['hung', async () => server.pause(), async () => server.resume()],
   ])('%s: store-unavailable after staleMax, and all well again by itself', async (_name, leave, comeBack) => {
     const a = await open(1_000);
-    const before = a.engine.changeCounter();
     await leave();
     await until(() => counterOf(a.engine) === undefined);
     expect(() => a.engine.changeCounter()).toThrow(STALE);
@@ -213,7 +219,6 @@ describe('a server that goes away', () => {
     }
     await comeBack();
     await rests(a.engine);
-    expect(a.engine.changeCounter()).not.toBe(before);
     const again = a.engine.changeCounter();
     await commit(a);
     expect(a.engine.changeCounter()).not.toBe(again);
@@ -256,6 +261,22 @@ describe('seenEverywhere', () => {
       expect(b.engine.changeCounter()).not.toBe(before[0]);
       expect(c.engine.changeCounter()).not.toBe(before[1]);
     }
+  });
+
+  it('resolves at the other’s next poll when that one’s listening connection is cut', async () => {
+    const [a, b] = [await open(LONG_MS), await open(LONG_MS)];
+    const hear = keepDeaf(b.boot);
+    await until(() => b.engine.changeCounter() !== b.engine.changeCounter());
+    await a.engine.seenEverywhere(await commit(a), [b.boot]);
+    await hear();
+  });
+
+  it('resolves by time when the own listening connection is cut', async () => {
+    const [a, b] = [await open(1_000), await open(LONG_MS)];
+    const hear = keepDeaf(a.boot);
+    await until(() => counterOf(a.engine) !== counterOf(a.engine));
+    await a.engine.seenEverywhere(await commit(a), [b.boot]);
+    await hear();
   });
 
   it('resolves for many at once, all processes writing', async () => {

@@ -1,8 +1,9 @@
 // Runs a PostgreSQL server of Debian's package in a temporary directory; never touches a cluster of the machine. Not
-// TypeScript, because jest's globalSetup uses it too. PostgreSQL refuses to run as root: then it runs as `postgres`.
+// TypeScript, because jest's globalSetup uses it too. PostgreSQL refuses to run as root: then it runs as `postgres`;
+// not through runuser, which stops itself when its child is stopped.
 import { execFile, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { appendFile, chmod, chown, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, chmod, chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +31,9 @@ local all all trust
 `;
 
 export async function startServer() {
-  const server = new Server(binaries(), await freshDirectory());
+  const bin = binaries();
+  const owner = ROOT ? await userOf(USER) : {};
+  const server = new Server(bin, await freshDirectory(owner), owner);
   try {
     await server.initialise();
     await server.start();
@@ -44,13 +47,15 @@ export async function startServer() {
 class Server {
   #bin;
   #directory;
+  #owner;
   #port;
   #guard;
   #child;
 
-  constructor(bin, directory) {
+  constructor(bin, directory, owner) {
     this.#bin = bin;
     this.#directory = directory;
+    this.#owner = owner;
   }
 
   get url() {
@@ -62,22 +67,21 @@ class Server {
   }
 
   async initialise() {
-    await run(...this.#as('initdb', '-D', this.#data, '-U', USER, '-A', 'trust', '-E', 'UTF8', '--locale=C', '-N'));
+    const args = ['-D', this.#data, '-U', USER, '-A', 'trust', '-E', 'UTF8', '--locale=C', '-N'];
+    await run(join(this.#bin, 'initdb'), args, { ...this.#owner, cwd: this.#directory });
     await appendFile(join(this.#data, 'postgresql.conf'), CONFIGURATION);
     const file = join(this.#data, 'pg_hba.conf');
     const rules = await readFile(file, 'utf8');
-    await rm(file);
-    await appendFile(file, `${ACCESS}${rules}`, { mode: 0o600 });
-    await this.#own(file);
+    await writeFile(file, `${ACCESS}${rules}`);
     this.#port = await freePort();
     this.#guard = guard(this.#directory);
   }
 
   async start() {
     const args = ['-D', this.#data, '-p', String(this.#port), '-k', this.#directory];
-    const [command, rest] = this.#as('postgres', ...args);
+    const options = { ...this.#owner, cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe'], detached: true };
     let output = '';
-    this.#child = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+    this.#child = spawn(join(this.#bin, 'postgres'), args, options);
     this.#child.stderr.on('data', (text) => (output = `${output}${text}`.slice(-10_000)));
     this.#child.stderr.unref();
     this.#child.unref();
@@ -91,6 +95,7 @@ class Server {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.ref();
     this.signal('SIGCONT');
     process.kill(this.#postmaster(), mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
     await ended;
@@ -116,14 +121,8 @@ class Server {
     this.#guard?.stdin.end();
   }
 
-  /** Below runuser, when that is how it was started. */
   #postmaster() {
     return Number(readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n', 1)[0]);
-  }
-
-  #as(name, ...args) {
-    const path = join(this.#bin, name);
-    return ROOT ? ['runuser', ['-u', USER, '--', path, ...args]] : [path, args];
   }
 
   async #ready() {
@@ -132,12 +131,6 @@ class Server {
       () => true,
       () => false,
     );
-  }
-
-  async #own(path) {
-    if (!ROOT) return;
-    const [uid, gid] = await owner();
-    await chown(path, uid, gid);
   }
 }
 
@@ -148,10 +141,10 @@ function binaries() {
   return join(LIBRARY, newest, 'bin');
 }
 
-async function freshDirectory() {
+async function freshDirectory({ uid, gid }) {
   const directory = await mkdtemp(join(tmpdir(), 'kms-pg-'));
   await chmod(directory, 0o700);
-  if (ROOT) await chown(directory, ...(await owner()));
+  if (ROOT) await chown(directory, uid, gid);
   return directory;
 }
 
@@ -166,9 +159,9 @@ function guard(directory) {
   return child;
 }
 
-async function owner() {
-  const ids = await Promise.all(['-u', '-g'].map((flag) => run('id', [flag, USER])));
-  return ids.map(({ stdout }) => Number(stdout));
+async function userOf(name) {
+  const [uid, gid] = await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, name])).stdout)));
+  return { uid, gid };
 }
 
 async function freePort() {

@@ -101,17 +101,22 @@ export class TokenViewer {
     return this;
   }
 
+  /** Everything but data objects, which have no id. */
   objects(): readonly SeenObject[] {
     this.module.C_FindObjectsInit(this.session, [{ type: ck.CKA_TOKEN, value: true }]);
     const handles: ck.Handle[] = [];
     for (let found = this.#next(); found.length > 0; found = this.#next()) handles.push(...found);
     this.module.C_FindObjectsFinal(this.session);
-    return handles.map((handle) => ({
+    return handles.filter((handle) => this.#classOf(handle) !== ck.CKO_DATA).map((handle) => ({
       handle,
-      class: CLASSES.get(Number(this.raw(handle, ck.CKA_CLASS).readBigUInt64LE())) ?? 'other',
+      class: CLASSES.get(this.#classOf(handle)) ?? 'other',
       label: this.raw(handle, ck.CKA_LABEL).toString('utf8'),
       id: this.raw(handle, ck.CKA_ID).toString('hex'),
     }));
+  }
+
+  #classOf(handle: ck.Handle): number {
+    return Number(this.raw(handle, ck.CKA_CLASS).readBigUInt64LE());
   }
 
   raw(handle: ck.Handle, type: number): Buffer {

@@ -46,7 +46,7 @@ async function installation(db: Db, bytes: BytesType): Promise<void> {
   await db.schema
     .createTable('installation')
     .addColumn('singleton', 'bigint', (it) => it.primaryKey().notNull())
-    .$call(columns('text', ['id', 'kind', 'token_label', 'token_serial', 'access_ca'], 'not null'))
+    .$call(columns('text', ['id', 'kind', 'token_label', 'token_serial', 'access_ca', 'server_ca'], 'not null'))
     .$call(columns('bigint', ['created_ms'], 'not null'))
     .$call(sealed(bytes))
     .execute();
