@@ -17,13 +17,29 @@ type AnyDb = Kysely<Record<string, Row>>;
 /** Rows of all tables. */
 export type Contents = Readonly<Record<string, readonly Row[]>>;
 
-const EVERY_TABLE = [...Object.keys(TABLES), 'journal'];
+const EVERY_TABLE = [...Object.keys(TABLES), 'journal', 'invocation_counter', 'duty', 'pin_latch'];
 
 export class Behind {
   readonly #db: AnyDb;
 
   constructor(db: AnyDb) {
     this.#db = db;
+  }
+
+  static sqlite(path: string): Behind {
+    const database = new Database(path);
+    database.pragma('foreign_keys = off');
+    return new Behind(new Kysely<Record<string, Row>>({ dialect: sqliteDialect(database, 'write') }));
+  }
+
+  static async postgres(url: string): Promise<Behind> {
+    const db = kysely(new Connections({ url, bootId: 'attacker' }, { max: 1, timeoutMs: 0 })) as unknown as AnyDb;
+    await sql`set session_replication_role = replica`.execute(db); // no foreign keys
+    return new Behind(db);
+  }
+
+  close(): Promise<void> {
+    return this.#db.destroy();
   }
 
   async rows(table: string): Promise<Row[]> {
@@ -91,15 +107,13 @@ export async function sqliteGround(): Promise<Ground> {
   const path = `${directory.path}/kms.db`;
   await migrateSqlite(path);
   const engine = openEngine(path);
-  const database = new Database(path);
-  database.pragma('foreign_keys = off');
-  const db = new Kysely<Record<string, Row>>({ dialect: sqliteDialect(database, 'write') });
+  const behind = Behind.sqlite(path);
   const dispose = async () => {
     await engine.close();
-    await db.destroy();
+    await behind.close();
     await directory.remove();
   };
-  return { engine, behind: new Behind(db), dispose };
+  return { engine, behind, dispose };
 }
 
 export async function postgresGround(): Promise<Ground> {
@@ -107,12 +121,11 @@ export async function postgresGround(): Promise<Ground> {
   await migratePostgres(url);
   const readSeq = () => Promise.resolve(0);
   const engine = await openPostgresEngine({ url, bootId: 'boot', staleMaxMs: 1_000, readSeq, onWentBack: () => undefined });
-  const db = kysely(new Connections({ url, bootId: 'attacker' }, { max: 1, timeoutMs: 0 })) as unknown as AnyDb;
-  await sql`set session_replication_role = replica`.execute(db); // no foreign keys
+  const behind = await Behind.postgres(url);
   const dispose = async () => {
     await engine.close();
-    await db.destroy();
+    await behind.close();
     await dropDatabase(url);
   };
-  return { engine, behind: new Behind(db), dispose };
+  return { engine, behind, dispose };
 }

@@ -105,7 +105,8 @@ export function refused(answers: Answers): string[] {
 }
 
 function write(value: unknown): string {
-  return JSON.stringify(value, (_, of: unknown) => (of instanceof Uint8Array ? Buffer.from(of).toString('hex') : of)) ?? 'undefined';
+  if (value === undefined) return 'undefined';
+  return JSON.stringify(value, (_, of: unknown) => (of instanceof Uint8Array ? Buffer.from(of).toString('hex') : of));
 }
 
 /** Runs a full comparison. @returns what it reports, each once, as `table row: reason` */

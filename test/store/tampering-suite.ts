@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type ColumnType, keyText, SEALED_TABLES, type SealedTable, TABLES } from '../../src/store/sealed-tables.ts';
 import { StatementStore } from '../../src/store/statements.ts';
 import type { Damage } from '../../src/store/store.ts';
+import { another } from './another.ts';
 import { type Behind, type Ground, keyColumns, type Row } from './behind.ts';
 import * as make from './fixtures.ts';
 import { type Answers, ask, believed, compared, type Populated, populate, PRINCIPAL, refused, texts } from './populated.ts';
@@ -18,34 +19,6 @@ type Table = keyof typeof TABLES;
 
 /** Tables without which a process does not start. */
 const FIRST: ReadonlySet<string> = new Set(['installation', 'internal_key', 'head']);
-
-/** Other values that the column may have. The rest is changed by type. */
-const OTHERS: Readonly<Record<string, readonly [string, string]>> = {
-  state: ['active', 'deactivated'], kind: ['oct', 'RSA'], flavour: ['premium', 'managed-hsm'], backup: ['never', 'allowed'],
-  compromise_rule: ['reversible', 'final'], profile: ['standard', 'fips'], role: ['owner', 'user'], method: ['certificate', 'token'],
-  family: ['gcm', 'mac'], action: ['create', 'destroy'], status: ['serving', 'moved'], origin: ['generated', 'imported-clear'],
-  backup_class: ['never', 'born-wrapped'], curve: ['P-256', 'P-384'],
-};
-
-function another(name: string, type: ColumnType, value: Row[string]): Row[string] {
-  const [first, second] = OTHERS[name] ?? [];
-  if (first !== undefined && second !== undefined) return value === first ? second : first;
-  switch (type) {
-    case 'text': return value === null ? 'x' : `${String(value).slice(0, -1)}${String(value).endsWith('0') ? '1' : '0'}`;
-    case 'bytes': return value === null ? Uint8Array.of(1) : flipped(value as Uint8Array);
-    case 'flag': return 1 - Number(value);
-    case 'int':
-    case 'time': return value === null ? 1 : Number(value) + 100;
-    case 'json-list':
-    case 'json-set': return value === '["sign"]' ? '["verify"]' : '["sign"]';
-  }
-}
-
-function flipped(value: Uint8Array): Uint8Array {
-  const copy = Buffer.from(value);
-  copy.writeUInt8(copy.readUInt8(0) ^ 1, 0);
-  return copy;
-}
 
 export function tamperingSuite(name: string, open: () => Promise<Ground>): void {
   describe(`tampering with ${name}`, () => {
