@@ -120,7 +120,10 @@ export class Field {
   async verifyAudit(): Promise<Verified> {
     return this.kms.command('audit', 'verify').then(
       ({ stdout, stderr }) => ({ exit: 0, text: stdout + stderr }),
-      (failed: { code: number; stdout: string; stderr: string }) => ({ exit: failed.code, text: failed.stdout + failed.stderr }),
+      (failed: unknown) => {
+        const { code, stdout, stderr } = failed as { code: number; stdout: string; stderr: string };
+        return { exit: code, text: stdout + stderr };
+      },
     );
   }
 
