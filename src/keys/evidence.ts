@@ -183,6 +183,8 @@ export class Evidence {
   #damaged({ table, row, reason }: Damage): void {
     this.#damages += 1;
     this.#alarm('integrity.failure', reason, { table, row });
+    // Without its whole journal nobody can say which state of a row is the newest.
+    if (reason === 'chain') this.condemn(new KmsError('integrity', `the journal was altered at entry ${row}`, { retryAfter: 30 }));
   }
 
   #found({ kind, objectId, part, about }: Finding): void {

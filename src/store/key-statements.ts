@@ -224,7 +224,7 @@ export async function buryKey(
   const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
   // A forged row below it must not lead to the destruction of somebody else's objects.
   const { objects } = await wholeParts(changes, key);
-  await changeKey(changes, { vaultId, keyId }, revision, { ...columns, live_name: null, parts: null });
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, { ...columns, live_name: null, parts: null });
   changes.buried();
   return [...new Set(objects.map(({ object_id }) => object_id))];
 }

@@ -40,8 +40,9 @@ export async function changeProcess(
 ): Promise<boolean> {
   const query = db.selectFrom('process').selectAll().where('boot_id', '=', bootId);
   const found = await query.$if(rowLocks, (it) => it.forUpdate()).executeTakeFirst();
-  if (found?.state !== 'open') return false;
+  if (found === undefined) return false;
   if (!isSealed(macs, 'process', { ...found })) throw new KmsError('integrity', 'the row of a process is damaged');
+  if (found.state !== 'open') return false;
   const { seal: _, ...row } = found;
   const next = sealed(macs, {
     ...row,
