@@ -289,9 +289,13 @@ export class App {
     });
   }
 
-  /** Zeros while the store is not verified. */
+  /**
+   * Zeros while the store is not believed: a checkpoint that names the head of a forked store would stand against the
+   * honest one when that comes back.
+   */
   #storeHead(): { readonly epoch: number; readonly seq: number; readonly mac: string } {
     try {
+      if (this.#evidence.state !== 'ok') throw new KmsError('store-unavailable', this.#evidence.state);
       const { epoch, seq, mac } = this.#store.head();
       return { epoch, seq, mac: Buffer.from(mac).toString('hex') };
     } catch {
