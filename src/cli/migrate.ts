@@ -86,7 +86,7 @@ class Move {
       await store.unlock(macs);
       await assertNoServers(store);
     }
-    await this.#copy(anchored);
+    await this.#copy(anchored, status);
     await this.#close();
     if (anchored === 'source') await this.#anchor();
     return this.#settle(from, to);
@@ -120,19 +120,20 @@ class Move {
     }
   }
 
-  async #copy(anchored: 'source' | 'target'): Promise<void> {
+  /** A copy is made anew while the source may have served since: its counters stand outside the journal. */
+  async #copy(anchored: 'source' | 'target', status: HeadTable['status']): Promise<void> {
     const state = await successionOf(this.#source, this.#target, this.#session.macs);
-    if (state === 'copied') return;
     if (anchored === 'target') {
-      if (state === 'ahead') return;
+      if (state === 'copied' || state === 'ahead') return;
       throw misfit('the token has the target as this installation’s store already, which has another history');
     }
+    if (state === 'copied' && status === 'moved') return;
     if (state === 'ahead') throw misfit('the target has served, and the token does not know of it');
     this.#say('copying and verifying');
     const { macs, bootId } = this.#session;
     await this.#source.snapshot(async (db) => {
       const head = await headIn(db);
-      await place({ target: this.#target, macs, bootId, head, batches: readTables(db), mode: 'move', replace: state === 'stale' });
+      await place({ target: this.#target, macs, bootId, head, batches: readTables(db), mode: 'move', replace: state !== 'empty' });
     });
     this.#say('copied and verified');
   }
