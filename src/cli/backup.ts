@@ -14,6 +14,7 @@ import { checkedHead, findHead } from '../store/journal-statements.ts';
 import { isSealed } from '../store/seal.ts';
 import { type AnyRow, keyText, TABLES } from '../store/sealed-tables.ts';
 import { type Batch, readTables } from '../store/transfer.ts';
+import { anchorOf, assertAnchored } from './anchored.ts';
 import { unknownStreams } from './host-streams.ts';
 import { type Session, withSession } from './session.ts';
 
@@ -31,9 +32,10 @@ export interface BackupReport {
 
 export function backup(config: Config, path: string): Promise<BackupReport> {
   return withSession(config, async (session) => {
-    await session.store.unlock(session.macs);
     const engine = await openStoreEngine(config, session.bootId);
     try {
+      await assertAnchored(engine, session.macs, await anchorOf(session.anchors));
+      await session.store.unlock(session.macs);
       return await write(session, engine, path);
     } finally {
       await engine.close();

@@ -13,13 +13,13 @@ import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import { migrateStore, openStoreEngine, storePassword } from '../parts.ts';
 import type { Engine } from '../store/engine.ts';
-import { judge } from '../store/head.ts';
 import { findEntry, findHead, type JournalEnd } from '../store/journal-statements.ts';
 import { place } from '../store/placement.ts';
 import { preparePostgres } from '../store/postgres.ts';
 import type { HeadTable } from '../store/schema.ts';
 import { anyHead, sealMoved, successionOf } from '../store/succession.ts';
 import { readTables } from '../store/transfer.ts';
+import { anchorOf, assertAnchored, assertKnows, misfit } from './anchored.ts';
 import { unknownStreams } from './host-streams.ts';
 import { writeWhole } from './init-files.ts';
 import { assertNoServers, type Session, withSession } from './session.ts';
@@ -79,14 +79,14 @@ class Move {
   async run(): Promise<MoveReport> {
     const [from, to] = [await this.#source.storeId(), await this.#target.storeId()];
     if (from === to) return this.#report(from, to, false);
+    const anchored = await this.#anchored(to);
     const { macs, store } = this.#session;
     const { status } = await anyHead(this.#source, macs);
     if (status === 'serving') {
       await store.unlock(macs);
       await assertNoServers(store, this.#session.config);
     }
-    const anchored = await this.#anchored(from, to);
-    await this.#copy(anchored);
+    await this.#copy(anchored, status);
     await this.#close();
     if (anchored === 'source') await this.#anchor();
     return this.#settle(from, to);
@@ -97,14 +97,16 @@ class Move {
    * hide it.
    * @throws KmsError `integrity` for a third one, none, or a source that does not fit its anchor
    */
-  async #anchored(from: string, to: string): Promise<'source' | 'target'> {
-    const { highest } = await this.#session.anchors.read();
-    if (highest === null) throw misfit('the token holds no anchor of this installation');
-    if (highest.storeId !== from && highest.storeId !== to) throw misfit(`the token's anchor names another store (${highest.storeId})`);
-    const [engine, where] = highest.storeId === to ? [this.#target, 'target' as const] : [this.#source, 'source' as const];
-    await this.#assertKnows(engine, { epoch: highest.epoch, seq: highest.seq, mac: highest.journalMac }, 'the token');
-    if (where === 'source') await this.#assertWitnessed();
-    return where;
+  async #anchored(to: string): Promise<'source' | 'target'> {
+    const { anchors, macs } = this.#session;
+    const anchor = await anchorOf(anchors);
+    if (anchor.storeId === to) {
+      await assertAnchored(this.#target, macs, anchor);
+      return 'target';
+    }
+    await assertAnchored(this.#source, macs, anchor);
+    await this.#assertWitnessed();
+    return 'source';
   }
 
   /** As a server does at its start: streams of this host that the store does not know of saw it, too. */
@@ -114,29 +116,24 @@ class Move {
     for (const { stream, lastCheckpoint } of streams) {
       if (lastCheckpoint === null) continue;
       const { epoch, seq, mac } = lastCheckpoint.store;
-      await this.#assertKnows(this.#source, { epoch, seq, mac: Buffer.from(mac, 'hex') }, `the audit stream ${stream}`);
+      await assertKnows(this.#source, this.#session.macs, { epoch, seq, mac: Buffer.from(mac, 'hex') }, `the audit stream ${stream}`);
     }
   }
 
-  async #assertKnows(engine: Engine, witness: { epoch: number; seq: number; mac: Uint8Array }, who: string): Promise<void> {
-    const head = await anyHead(engine, this.#session.macs);
-    const verdict = await engine.snapshot((db) => judge(db, head, witness));
-    if (verdict === 'rolled-back' || verdict === 'forked') throw misfit(`the store is ${verdict}: ${who} saw entry ${witness.seq} of it`);
-  }
-
-  async #copy(anchored: 'source' | 'target'): Promise<void> {
+  /** A copy is made anew while the source may have served since: its counters stand outside the journal. */
+  async #copy(anchored: 'source' | 'target', status: HeadTable['status']): Promise<void> {
     const state = await successionOf(this.#source, this.#target, this.#session.macs);
-    if (state === 'copied') return;
     if (anchored === 'target') {
-      if (state === 'ahead') return;
+      if (state === 'copied' || state === 'ahead') return;
       throw misfit('the token has the target as this installation’s store already, which has another history');
     }
+    if (state === 'copied' && status === 'moved') return;
     if (state === 'ahead') throw misfit('the target has served, and the token does not know of it');
     this.#say('copying and verifying');
     const { macs, bootId } = this.#session;
     await this.#source.snapshot(async (db) => {
       const head = await headIn(db);
-      await place({ target: this.#target, macs, bootId, head, batches: readTables(db), mode: 'move', replace: state === 'stale' });
+      await place({ target: this.#target, macs, bootId, head, batches: readTables(db), mode: 'move', replace: state !== 'empty' });
     });
     this.#say('copied and verified');
   }
@@ -189,8 +186,4 @@ function writeStoreUrl(path: string, url: string): void {
   const document = parseDocument(existsSync(path) ? readFileSync(path, 'utf8') : '');
   document.setIn(['store', 'url'], url);
   writeWhole(path, document.toString(), 0o600);
-}
-
-function misfit(message: string): KmsError {
-  return new KmsError('integrity', `${message}; see \`kms store accept-rollback\``);
 }

@@ -2,8 +2,8 @@
  * A move from one store to another (integrity §5), by what the two say themselves. The token's anchor is the switch: it
  * names one store, and the other is not ready. Steps of a move, each of which can be the last before a crash:
  *
- * 1. The copy is committed, with its new epoch. Not ready: the anchor names the source, which may still serve; if it
- *    does, the copy is `stale`, and replaced when the move is tried again.
+ * 1. The copy is committed, with its new epoch. Not ready: the anchor names the source, which may still serve; so the
+ *    copy is replaced when the move is tried again.
  * 2. The source's head is sealed `moved`, if it still is what was copied. Nobody serves now.
  * 3. The anchor names the copy, which may serve.
  * 4. Audit and settings. Each step begins by looking how far the move has come, so the same command goes on.
