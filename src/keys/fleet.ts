@@ -5,11 +5,12 @@
 
 import type { AuditLog } from '../audit/log.ts';
 import type { DeadStream } from '../audit/dead-stream.ts';
-import { adoptionEvent, recoveryEvent } from '../audit/stream-events.ts';
+import { adoptionEvent } from '../audit/stream-events.ts';
 import { KmsError } from '../errors.ts';
 import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Outbox } from './outbox.ts';
+import { recordOutcomes } from './recovery.ts';
 
 /** A process of the operating system, named for good. */
 export interface Birth {
@@ -33,7 +34,7 @@ export interface FleetOptions {
 }
 
 /** A process says each second that it lives; others of another host believe it for so long. */
-const LEASE_MS = 30_000;
+export const LEASE_MS = 30_000;
 /** Without a renewal for so long a process serves nothing: nobody waits for its acknowledgement any more. */
 const FENCE_MS = 20_000;
 /** Streams that ended longer ago are in everybody's checkpoints. */
@@ -129,30 +130,9 @@ export class Fleet {
       return;
     }
     await store.raiseInvocations(dead.counters);
-    await this.#recover(row, dead);
+    await recordOutcomes(store, audit, row, (requests) => dead.outcomes(requests));
     await audit.append(adoptionEvent(dead));
     const { seq, head } = dead;
     await store.settleStream(row.bootId, 'adopted', { seq, head, checkpoint: row.stream.checkpoint });
   }
-
-  /** One record for each change whose request has none. */
-  async #recover(row: ProcessRow, dead: DeadStream): Promise<void> {
-    const { audit, store } = this.#options;
-    const entries = await store.unrecorded(row.bootId);
-    const requests = new Set(entries.map(({ requestId }) => requestId));
-    const told = await dead.outcomes(requests);
-    for (const { seq, requestId, table, key } of entries) {
-      if (told.has(requestId)) continue;
-      await audit.append(recoveryEvent({ requestId, stream: dead.stream, journalSeq: seq, table, ...about(table, key) }));
-    }
-    const done = [...requests];
-    for (let from = 0; from < done.length; from += 200) await store.markRecorded(row.bootId, done.slice(from, from + 200));
-  }
-}
-
-/** Vault and key of a row, where its primary key names them. */
-function about(table: string, pk: string): { readonly vault?: string; readonly key?: string } {
-  const [vault, key] = pk.split('/');
-  const named = (table === 'key' || table === 'key_version') && vault !== undefined && key !== undefined;
-  return named ? { vault, key } : {};
 }

@@ -14,7 +14,7 @@ export interface SeenObject {
   readonly handle: ck.Handle;
   readonly class: 'secret' | 'private' | 'public' | 'other';
   readonly label: string;
-  /** CKA_ID in hex. */
+  /** CKA_ID in hex; empty for data objects, which have none. */
   readonly id: string;
 }
 
@@ -106,12 +106,11 @@ export class TokenViewer {
     const handles: ck.Handle[] = [];
     for (let found = this.#next(); found.length > 0; found = this.#next()) handles.push(...found);
     this.module.C_FindObjectsFinal(this.session);
-    return handles.map((handle) => ({
-      handle,
-      class: CLASSES.get(Number(this.raw(handle, ck.CKA_CLASS).readBigUInt64LE())) ?? 'other',
-      label: this.raw(handle, ck.CKA_LABEL).toString('utf8'),
-      id: this.raw(handle, ck.CKA_ID).toString('hex'),
-    }));
+    return handles.map((handle) => {
+      const of = CLASSES.get(Number(this.raw(handle, ck.CKA_CLASS).readBigUInt64LE())) ?? 'other';
+      const label = this.raw(handle, ck.CKA_LABEL).toString('utf8');
+      return { handle, class: of, label, id: of === 'other' ? '' : this.raw(handle, ck.CKA_ID).toString('hex') };
+    });
   }
 
   raw(handle: ck.Handle, type: number): Buffer {
