@@ -37,11 +37,15 @@ export interface FleetOptions {
 export const LEASE_MS = 30_000;
 /** Without a renewal for so long a process serves nothing: nobody waits for its acknowledgement any more. */
 const FENCE_MS = 20_000;
+/** So long is one process of a host the one that adopts. */
+const ADOPT_MS = 15_000;
 /** Streams that ended longer ago are in everybody's checkpoints. */
 const RECENT_MS = 600_000;
 
 export class Fleet {
   readonly #options: FleetOptions;
+  /** Streams that cannot be adopted are told of once. */
+  readonly #damaged = new Set<string>();
   #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: FleetOptions) {
@@ -79,6 +83,15 @@ export class Fleet {
       if (row.state !== 'open' || row.hostId !== hostId || row.bootId === bootId || this.#runs(row)) continue;
       await this.#adopt(row);
     }
+  }
+
+  /**
+   * While this process runs: a process that was replaced before it ended may have been killed since. One process of the
+   * host does it for all.
+   */
+  async adoptEnded(): Promise<void> {
+    const { store, hostId, bootId } = this.#options;
+    if (await store.takeDuty(`adopt ${hostId}`, bootId, ADOPT_MS)) await this.adoptDead();
   }
 
   /** What checkpoints say of the other streams. */
@@ -124,6 +137,8 @@ export class Fleet {
     const dead = await this.#options.readDead(row.bootId);
     const cut = dead.seq < row.stream.seq;
     if (dead.problem !== undefined || cut) {
+      if (this.#damaged.has(row.bootId)) return;
+      this.#damaged.add(row.bootId);
       const { file = '', line = 0, reason = `the store knows record ${row.stream.seq}, the last here is ${dead.seq}` } = dead.problem ?? {};
       logger.error({ event: 'audit-damaged', stream: dead.stream, file, line, reason }, 'a stream of the audit is damaged and was not adopted');
       await audit.append({ event: 'audit.damaged', result: 'failed', reason, detail: { stream: dead.stream, file, line } });
