@@ -30,13 +30,13 @@ export function formatDoctor({ checks, module, ok }: DoctorReport): string {
   return [...tokens, ...lines, ok ? 'all is well' : 'something is missing'].join('\n');
 }
 
-export function formatVerification({ streams, missing, elsewhere, ok }: TreeReport): string {
+export function formatVerification({ streams, missing, elsewhere, ok, store }: TreeReport & { readonly store: string }): string {
   const lines = [
     ...streams.map(formatStream),
     ...missing.map((stream) => `${stream}: MISSING, and named by others`),
     ...elsewhere.map((stream) => `${stream}: of a host that has no stream here`),
   ];
-  return [...lines, ok ? 'the audit is intact' : 'the audit is damaged'].join('\n');
+  return [...lines, `store: ${store}`, ok ? 'the audit is intact' : 'the audit is damaged'].join('\n');
 }
 
 function formatStream(report: StreamReport): string {

@@ -69,6 +69,15 @@ export async function withAccess<T>(config: Config, run: (access: Access) => Pro
   }
 }
 
+/**
+ * Opens the store as a server does: with its head, and the token's anchor.
+ * @throws KmsError `integrity` when they do not fit
+ */
+export async function openVerified({ store, token, installation, macs }: Access): Promise<void> {
+  await store.unlock(macs);
+  await checkAnchor(new Anchors(token, installation.id, macs.anchor), store);
+}
+
 /** @throws KmsError as `withAccess` */
 export function withSession<T>(config: Config, run: (session: Session) => Promise<T>): Promise<T> {
   return withAccess(config, async (access) => {
@@ -84,8 +93,7 @@ export function withSession<T>(config: Config, run: (session: Session) => Promis
         ...access, engine, anchors, audit,
         trustStore: () => { state.trusted = true; },
         openStore: async () => {
-          await store.unlock(macs);
-          await checkAnchor(anchors, store);
+          await openVerified(access);
           state.trusted = true;
         },
         enrol: async () => {

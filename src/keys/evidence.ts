@@ -33,6 +33,7 @@ const RETRY_MS = 2000;
 const POLL_MS = 500;
 const RENEW_MS = 1000;
 const SWEEP_MS = 60_000;
+const ADOPT_MS = 5000;
 /** Between two stretches of a full comparison: it shares the event loop with everything else. */
 const BREATH_MS = 40;
 const DUTY_MS = 60_000;
@@ -133,6 +134,7 @@ export class Evidence {
     anchoring.start();
     this.#every(POLL_MS, async () => { await store.pollHead(); });
     this.#every(RENEW_MS, () => fleet.renew());
+    this.#every(ADOPT_MS, () => fleet.adoptEnded());
     this.#every(SWEEP_MS, () => this.#sweep());
     this.#every(Math.min(compareMs, 2 ** 31 - 1), () => this.examine());
     void this.#sweep().then(() => this.examine()).catch((err: unknown) => { this.#options.logger.warn({ err }, 'not compared'); });

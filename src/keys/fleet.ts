@@ -5,11 +5,12 @@
 
 import type { AuditLog } from '../audit/log.ts';
 import type { DeadStream } from '../audit/dead-stream.ts';
-import { adoptionEvent, recoveryEvent } from '../audit/stream-events.ts';
+import { adoptionEvent } from '../audit/stream-events.ts';
 import { KmsError } from '../errors.ts';
 import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Outbox } from './outbox.ts';
+import { recordOutcomes } from './recovery.ts';
 
 /** A process of the operating system, named for good. */
 export interface Birth {
@@ -35,14 +36,18 @@ export interface FleetOptions {
 }
 
 /** A process says each second that it lives; others of another host believe it for so long. */
-const LEASE_MS = 30_000;
+export const LEASE_MS = 30_000;
 /** Without a renewal for so long a process serves nothing: nobody waits for its acknowledgement any more. */
 const FENCE_MS = 20_000;
+/** So long is one process of a host the one that adopts. */
+const ADOPT_MS = 15_000;
 /** Streams that ended longer ago are in everybody's checkpoints. */
 const RECENT_MS = 600_000;
 
 export class Fleet {
   readonly #options: FleetOptions;
+  /** Streams that cannot be adopted are told of once. */
+  readonly #damaged = new Set<string>();
   #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: FleetOptions) {
@@ -82,6 +87,15 @@ export class Fleet {
     await this.#options.exclusively(async () => {
       for (const row of await this.#dead()) await this.#adopt(row);
     });
+  }
+
+  /**
+   * While this process runs: a process that was replaced before it ended may have been killed since. One process of the
+   * host does it for all.
+   */
+  async adoptEnded(): Promise<void> {
+    const { store, hostId, bootId } = this.#options;
+    if (await store.takeDuty(`adopt ${hostId}`, bootId, ADOPT_MS)) await this.adoptDead();
   }
 
   /** What checkpoints say of the other streams. An adopted one is not closed: it ends without a checkpoint of its own. */
@@ -133,36 +147,17 @@ export class Fleet {
     const dead = await this.#options.readDead(row.bootId);
     const cut = dead.seq < row.stream.seq;
     if (dead.problem !== undefined || cut) {
+      if (this.#damaged.has(row.bootId)) return;
+      this.#damaged.add(row.bootId);
       const { file = '', line = 0, reason = `the store knows record ${row.stream.seq}, the last here is ${dead.seq}` } = dead.problem ?? {};
       logger.error({ event: 'audit-damaged', stream: dead.stream, file, line, reason }, 'a stream of the audit is damaged and was not adopted');
       await audit.append({ event: 'audit.damaged', result: 'failed', reason, detail: { stream: dead.stream, file, line } });
       return;
     }
     await store.raiseInvocations(dead.counters);
-    await this.#recover(row, dead);
+    await recordOutcomes(store, audit, row, (requests) => dead.outcomes(requests));
     await audit.append(adoptionEvent(dead));
     const { seq, head } = dead;
     await store.settleStream(row.bootId, 'adopted', { seq, head, checkpoint: row.stream.checkpoint });
   }
-
-  /** One record for each change whose request has none. */
-  async #recover(row: ProcessRow, dead: DeadStream): Promise<void> {
-    const { audit, store } = this.#options;
-    const entries = await store.unrecorded(row.bootId);
-    const requests = new Set(entries.map(({ requestId }) => requestId));
-    const told = await dead.outcomes(requests);
-    for (const { seq, requestId, table, key } of entries) {
-      if (told.has(requestId)) continue;
-      await audit.append(recoveryEvent({ requestId, stream: dead.stream, journalSeq: seq, table, ...about(table, key) }));
-    }
-    const done = [...requests];
-    for (let from = 0; from < done.length; from += 200) await store.markRecorded(row.bootId, done.slice(from, from + 200));
-  }
-}
-
-/** Vault and key of a row, where its primary key names them. */
-function about(table: string, pk: string): { readonly vault?: string; readonly key?: string } {
-  const [vault, key] = pk.split('/');
-  const named = (table === 'key' || table === 'key_version') && vault !== undefined && key !== undefined;
-  return named ? { vault, key } : {};
 }

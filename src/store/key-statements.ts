@@ -2,12 +2,12 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Key, KeyState } from '../keys/key.ts';
+import type { Family, Key, KeyState } from '../keys/key.ts';
 import type { Changes, Unsealed } from './changes.ts';
 import type { Damage } from './evidence.ts';
 import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
 import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
-import { damaged, partsOf, sameBytes, type StoreMacs } from './seal.ts';
+import { damaged, journalMac, partsOf, sameBytes, type StoreMacs } from './seal.ts';
 import type { AnyRow } from './sealed-tables.ts';
 import type { KeyPage, NewKey, NewVersion } from './store.ts';
 import { brokenSeals, damageIn, type Loaded, wasRemoved } from './verified.ts';
@@ -229,8 +229,34 @@ export async function buryKey(
   return [...new Set(objects.map(({ object_id }) => object_id))];
 }
 
-/** CKA_IDs among these whose key is destroyed, and whose destruction is not complete. */
-export async function ofTombstones(db: Db, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
+/**
+ * CKA_IDs among these whose key is destroyed: also when their destruction was completed, and a token that was restored
+ * shows them again. Then only the journal knows them, by the removal of their rows.
+ */
+export async function ofTombstones(db: Db, macs: StoreMacs, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
+  const pending = await ofPending(db, objectIds);
+  const gone = await removedObjects(db, macs, objectIds.filter((id) => !pending.has(id)));
+  return new Set([...pending, ...gone]);
+}
+
+const FAMILIES: readonly Family[] = ['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public'];
+const KEYS_AT_ONCE = 70;
+
+/** Only the completed destruction of a key removes the rows of its objects. */
+async function removedObjects(db: Db, macs: StoreMacs, objectIds: readonly string[]): Promise<readonly string[]> {
+  const removed: string[] = [];
+  for (let from = 0; from < objectIds.length; from += KEYS_AT_ONCE) {
+    const pks = objectIds.slice(from, from + KEYS_AT_ONCE).flatMap((id) => FAMILIES.map((family) => `${id}/${family}`));
+    const entries = await db
+      .selectFrom('journal').selectAll().where('tbl', '=', 'key_object').where('pk', 'in', pks).orderBy('seq').execute();
+    const newest = new Map(entries.map((entry) => [entry.pk, entry]));
+    const removals = [...newest.values()].filter((entry) => entry.canonical === null && sameBytes(entry.mac, journalMac(macs, entry)));
+    removed.push(...removals.map(({ pk }) => pk.split('/', 1)[0] ?? ''));
+  }
+  return removed;
+}
+
+async function ofPending(db: Db, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
   if (objectIds.length === 0) return new Set();
   const rows = await db
     .selectFrom('key_object as o')

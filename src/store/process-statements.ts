@@ -30,6 +30,11 @@ export async function listProcesses(db: Db, macs: StoreMacs): Promise<Loaded<rea
   return { value: rows.filter((row) => !broken.includes(row)).map(toProcess), damage };
 }
 
+/** Whatever their seals. */
+export async function listClaimed(db: Db): Promise<readonly ProcessRow[]> {
+  return (await db.selectFrom('process').selectAll().orderBy('started_ms').orderBy('boot_id').execute()).map(toProcess);
+}
+
 /** @returns false when the process is not open any more, or unknown @throws KmsError `integrity` */
 export async function changeProcess(
   db: Db,

@@ -143,7 +143,7 @@ export class StatementStore implements KeyStore {
   }
 
   ofTombstones(objectIds: readonly string[]) {
-    return this.#guard(() => keys.ofTombstones(this.#engine.reader, objectIds));
+    return this.#guard(() => keys.ofTombstones(this.#engine.reader, this.#unlocked(), objectIds));
   }
 
   beginCreate(intent: Announcement, requestId: string) {
@@ -233,6 +233,10 @@ export class StatementStore implements KeyStore {
       const leaseMs = await this.#engine.nowMs(db);
       await processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { leaseMs, stream });
     });
+  }
+
+  claimedProcesses() {
+    return this.#guard(() => processes.listClaimed(this.#engine.reader));
   }
 
   processes() {

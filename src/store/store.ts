@@ -212,7 +212,7 @@ export interface KeyStore {
   listKeys(page: KeyPage): Promise<readonly Key[]>;
   /** Keys that are not tombstones, over all vaults. */
   countLiveKeys(): Promise<number>;
-  /** CKA_IDs of destroyed keys among these. */
+  /** CKA_IDs of destroyed keys among these, whether or not their destruction is complete. */
   ofTombstones(objectIds: readonly string[]): Promise<ReadonlySet<string>>;
 
   /**
@@ -277,6 +277,8 @@ export interface KeyStore {
   /** Renews the lease of this process and says how far its audit stream is. */
   renew(bootId: string, stream: StreamPosition): Promise<void>;
   processes(): Promise<readonly ProcessRow[]>;
+  /** As the rows say, unverified, also before `unlock`: for reports that say so. */
+  claimedProcesses(): Promise<readonly ProcessRow[]>;
   /** By the database's clock. */
   nowMs(): Promise<number>;
   /**
