@@ -36,6 +36,8 @@ export interface AcceptReport {
   readonly counters: number;
   /** Announced work of the saved store that the lost future had completed. */
   readonly withdrawnIntents: number;
+  /** Streams that others name and that are not here: what they restricted is not known. */
+  readonly unread: readonly string[];
 }
 
 /**
@@ -48,15 +50,22 @@ export function acceptRollback(config: Config, options: AcceptOptions): Promise<
     await store.unlock(macs, 'accepted');
     await assertNoServers(store, config);
     const audit = await readAudit(session, options.ignoreDamagedAudit);
-    const { found, above } = await examine(session, audit);
+    const found = await examine(session, audit);
     if (audit.histories.length > 0) await assertFit(session);
     const { engine, bootId } = session;
-    const plan = await planAcceptance(audit.histories, { store, engine, bootId, nowMs: Date.now(), above, totals: audit.totals });
-    return accept(session, plan, found, options.reason);
+    const plan = await planAcceptance(audit.histories, { store, engine, bootId, nowMs: Date.now(), above: found.above, totals: audit.totals });
+    return accept(session, plan, { ...found, unread: audit.unread }, options.reason);
   });
 }
 
+interface Findings {
+  readonly found: string;
+  /** Greatest epoch that any witness has seen. */
+  readonly above: number;
+}
+
 interface AuditKnowledge {
+  readonly unread: readonly string[];
   readonly histories: readonly KeyHistory[];
   readonly totals: Readonly<Record<string, number>>;
   /** What the last checkpoint of each stream says of the store. */
@@ -78,7 +87,7 @@ async function readAudit({ config, installation, macs, bootId }: Session, ignore
     const { epoch = 0, seq = 0, mac = '' } = lastCheckpoint?.store ?? {};
     witnesses.push({ stream, epoch, seq, mac: Buffer.from(mac, 'hex') });
   }
-  return { histories: histories.all(), totals, witnesses };
+  return { histories: histories.all(), totals, witnesses, unread: [...tree.missing, ...tree.elsewhere] };
 }
 
 function damagedAudit({ streams, missing }: TreeReport): KmsError {
@@ -89,7 +98,7 @@ function damagedAudit({ streams, missing }: TreeReport): KmsError {
 }
 
 /** Every witness there is. @throws KmsError `conflict` when none contradicts the store */
-async function examine({ store, anchors }: Session, { witnesses }: AuditKnowledge): Promise<{ readonly found: string; readonly above: number }> {
+async function examine({ store, anchors }: Session, { witnesses }: AuditKnowledge): Promise<Findings> {
   const { highest, all, damaged } = await anchors.read();
   const found = (await contradiction(highest, damaged, store)) ?? (await copied(store)) ?? (await contradicted(store, witnesses));
   if (found === undefined) throw new KmsError('conflict', 'nothing to accept: the store is the one that token and audit know');
@@ -118,7 +127,12 @@ async function assertFit({ engine }: Session): Promise<void> {
   if (state !== 'ok') throw new KmsError('token-unavailable', state);
 }
 
-async function accept(session: Session, plan: Plan, found: string, reason: string): Promise<AcceptReport> {
+async function accept(
+  session: Session,
+  plan: Plan,
+  { found, unread }: Findings & Pick<AcceptReport, 'unread'>,
+  reason: string,
+): Promise<AcceptReport> {
   const { store, anchors, audit, bootId, config } = session;
   const requestId = `accept-rollback-${randomUUID()}`;
   await session.enrol();
@@ -131,6 +145,7 @@ async function accept(session: Session, plan: Plan, found: string, reason: strin
     seq: { before: before.seq, after: after.seq },
     ...{ reapplied: plan.reapplied, rebuilt: plan.rebuilt, lost: plan.lost, counters },
     withdrawnIntents: plan.acceptance.withdrawn.length,
+    unread,
   };
   const about = { requestId, principal: operator(config) } as const;
   for (const event of eventsOf(report, reason)) await audit.append({ ...event, ...about, result: 'success' });
@@ -142,10 +157,10 @@ async function accept(session: Session, plan: Plan, found: string, reason: strin
 
 type Event = Pick<Parameters<Session['audit']['append']>[0], 'event' | 'vault' | 'key' | 'version' | 'objectIds' | 'detail'>;
 
-function eventsOf({ found, epoch, seq, reapplied, rebuilt, lost, counters, withdrawnIntents }: AcceptReport, reason: string): readonly Event[] {
+function eventsOf({ found, epoch, seq, reapplied, rebuilt, lost, counters, withdrawnIntents, unread }: AcceptReport, reason: string): readonly Event[] {
   const summary = {
     ...{ reason, found, epochBefore: epoch.before, epoch: epoch.after, seqBefore: seq.before, seq: seq.after },
-    ...{ reapplied: reapplied.length, rebuilt: rebuilt.length, lost: lost.length, counters, withdrawnIntents },
+    ...{ reapplied: reapplied.length, rebuilt: rebuilt.length, lost: lost.length, counters, withdrawnIntents, unread: unread.length },
   };
   return [
     { event: 'store.rollback-accepted', detail: summary },

@@ -40,11 +40,12 @@ async function accept({ reason, yes, ignoreDamagedAudit, output }: AcceptArgumen
   return 0;
 }
 
-export function formatAcceptance({ found, epoch, seq, reapplied, rebuilt, lost, counters, withdrawnIntents }: AcceptReport): string {
+export function formatAcceptance({ found, epoch, seq, reapplied, rebuilt, lost, counters, withdrawnIntents, unread }: AcceptReport): string {
   return [
     `accepted: ${found}`,
     `epoch ${epoch.before} -> ${epoch.after}, journal ${seq.before} -> ${seq.after}; ${counters} invocation counters raised`,
     ...(withdrawnIntents > 0 ? [`${withdrawnIntents} announcements withdrawn: their work was completed in the lost future`] : []),
+    ...unread.map((stream) => `the audit stream ${stream} is not here: what it restricted is NOT applied`),
     ...reapplied.map(({ vaultId, keyId, state, reason }) => `${vaultId}/${keyId}: ${state} again (${reason})`),
     ...rebuilt.map(({ vaultId, keyId, state, versions }) =>
       `${vaultId}/${keyId}: version ${versions.join(', ')} rebuilt, ${state}; label and context of a lost row are gone`),
