@@ -77,8 +77,8 @@ export class Actor {
   output = '';
   isReady = false;
   hasEnded = false;
-  /** Called when it has begun something. */
-  onBegun: () => void = () => undefined;
+  /** Called with the step that it has begun. */
+  onBegun: (id: string) => void = () => undefined;
 
   constructor(host: Host) {
     this.#host = host;
@@ -149,7 +149,7 @@ export class Actor {
         return;
       case 'begun':
         this.#begun.add(message.id);
-        this.onBegun();
+        this.onBegun(message.id);
         return;
       case 'lost':
         this.output += `lost: ${message.reason}\n`;

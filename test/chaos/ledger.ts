@@ -3,7 +3,7 @@
  * public keys, what was made with them, and which ends of keys were asked for and acknowledged.
  */
 
-import type { Actor, Answer, SeenKey, SeenVersion, Step, Type } from './actors.ts';
+import type { Act, Actor, Answer, SeenKey, SeenVersion, Step, Type } from './actors.ts';
 
 export interface PromisedKey {
   readonly id: string;
@@ -30,11 +30,16 @@ export interface Exchange {
   answer: Answer | undefined;
 }
 
+/** Before anything was measured. */
+const FIRST_MS = 100;
+
 export class Ledger {
   readonly keys = new Map<string, PromisedKey>();
   readonly sealed: MadeText[] = [];
   readonly signed: MadeText[] = [];
   readonly exchanges = new Map<string, Exchange>();
+  /** Milliseconds that each act takes here, about. */
+  readonly #times = new Map<Act, number>();
   /** Answers that no history explains. */
   readonly wrong: string[] = [];
 
@@ -49,15 +54,23 @@ export class Ledger {
     return [...this.keys.values()].filter(({ acknowledged, deleteSent }) => acknowledged && !deleteSent);
   }
 
+  timeOf(act: Act): number {
+    return this.#times.get(act) ?? FIRST_MS;
+  }
+
   async ask(actor: Actor, step: Step): Promise<Answer> {
     const exchange: Exchange = { step, pid: actor.pid, answer: undefined };
     this.exchanges.set(step.id, exchange);
     const key = this.keys.get(step.keyId);
     if (key === undefined) throw new Error(`no such key: ${step.keyId}`);
     if (step.act === 'delete') key.deleteSent = true;
+    const begunMs = performance.now();
     const answer = await actor.ask(step);
     exchange.answer = answer;
-    if (answer.kind === 'done') this.#learn(key, step, answer.value);
+    if (answer.kind === 'done') {
+      this.#times.set(step.act, (this.timeOf(step.act) + performance.now() - begunMs) / 2);
+      this.#learn(key, step, answer.value);
+    }
     return answer;
   }
 
