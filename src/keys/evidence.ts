@@ -162,9 +162,10 @@ export class Evidence {
 
   /** A process that is gone may still have the duty: its successor compares as soon as it is free. */
   async #firstLook(): Promise<void> {
-    while (!this.#stopped && !this.#looked) {
+    for (;;) {
       await this.examine();
-      if (!this.#looked) await sleep(RETRY_MS, undefined, { ref: false });
+      if (this.#looked || this.#stopped) return;
+      await sleep(RETRY_MS, undefined, { ref: false });
     }
   }
 
