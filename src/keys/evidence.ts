@@ -48,6 +48,8 @@ export class Evidence {
   #findings: readonly Finding[] = [];
   #damages = 0;
   #stopped = false;
+  /** Whether this process has begun a full comparison. */
+  #looked = false;
   #examining: Promise<void> | undefined;
 
   constructor(options: EvidenceOptions) {
@@ -137,7 +139,7 @@ export class Evidence {
     this.#every(ADOPT_MS, () => fleet.adoptEnded());
     this.#every(SWEEP_MS, () => this.#sweep());
     this.#every(Math.min(compareMs, 2 ** 31 - 1), () => this.examine());
-    void this.#sweep().then(() => this.examine()).catch((err: unknown) => { this.#options.logger.warn({ err }, 'not compared'); });
+    void this.#sweep().then(() => this.#firstLook()).catch((err: unknown) => { this.#options.logger.warn({ err }, 'not compared'); });
   }
 
   /** One run at a time; what fails is tried again with the next. */
@@ -168,9 +170,19 @@ export class Evidence {
     }
   }
 
+  /** A process that is gone may still have the duty: its successor compares as soon as it is free. */
+  async #firstLook(): Promise<void> {
+    for (;;) {
+      await this.examine();
+      if (this.#looked || this.#stopped) return;
+      await sleep(RETRY_MS, undefined, { ref: false });
+    }
+  }
+
   async #examineOnce(): Promise<void> {
     const { store, bootId, reconciler, kind } = this.#options;
     if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return;
+    this.#looked = true;
     let cursor: CompareCursor | undefined;
     do {
       cursor = await store.compare(cursor);

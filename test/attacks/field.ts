@@ -88,7 +88,9 @@ export class Field {
 
   /** What is put back after each attack; the server is stopped. */
   async remember(): Promise<void> {
-    this.#contents = await this.behind.contents();
+    // Without the duties of the process that has just ended: its successor would wait for a minute.
+    this.#contents = { ...(await this.behind.contents()), duty: [] };
+    await this.behind.restore(this.#contents);
     this.saveAudit('audit.saved');
   }
 

@@ -71,10 +71,15 @@ describe.each<Database>(['SQLite', 'PostgreSQL'])('attacks on an installation wi
   afterEach(() => field.putBack(), LIMIT_MS);
   afterAll(() => field.remove(), LIMIT_MS);
 
+  /** A busy machine may answer 503 and ask for patience; never because of an integrity failure. */
   async function create(): Promise<string> {
-    const made = await field.client.post('/servicekey', { name: 'k', type: 'oct', size: 256, operations: ['encrypt', 'decrypt'] });
-    expect(made.status).toBe(201);
-    return made.json.id as string;
+    for (let attempt = 1; ; attempt += 1) {
+      const { status, json, text } = await field.client.post('/servicekey', { name: 'k', type: 'oct', size: 256, operations: ['encrypt', 'decrypt'] });
+      if (status === 201) return json.id as string;
+      process.stderr.write(`creation refused: ${status} ${text}\n`);
+      expect([status, json.error_id]).not.toEqual([503, 'integrity']);
+      if (status !== 503 || attempt === 20) throw new Error(`no key was made: ${status} ${text}`);
+    }
   }
 
   const rowOf = (table: string, columns: Row = {}): Row =>
@@ -184,11 +189,10 @@ describe.each<Database>(['SQLite', 'PostgreSQL'])('attacks on an installation wi
         const attack = `${table}.${column} edited`;
         // An assignment is found by these: under its new name nobody looks for it, and the old principal has lost it.
         const lost = table === 'assignment' && ['method', 'issuer', 'subject'].includes(column);
-        await eventually(attack, async () => (await list()) !== '200');
-        const refused = await list();
+        let refused = '200';
+        await eventually(attack, async () => (refused = await list()) !== '200');
         expect([attack, refused]).toEqual([attack, lost ? '403 forbidden' : '503 integrity']);
-        await field.behind.remove(table, { ...row, [column]: value });
-        await field.behind.insert(table, row);
+        await field.behind.edit(table, { ...row, [column]: value }, row);
         await eventually(`${attack}, and back`, async () => (await list()) === '200');
         if (lost) continue;
         const moved = keyColumns(table).includes(column);
@@ -232,11 +236,9 @@ describe.each<Database>(['SQLite', 'PostgreSQL'])('attacks on an installation wi
     const head = rowOf('head');
     await next('internal_key.object_id edited', 'seal, at start', /^internal_key canary: .*\(seal\)/, () => instead(having('internal_key', canary, { object_id: '00' })));
     await next('internal_key row deleted', 'removed, at start', /^internal_key canary: .*\(removed\)/, () => instead(without('internal_key', canary)));
-    for (const column of ['epoch', 'seq', 'status']) {
-      await next(`head.${column} edited`, 'seal, at start', /^the head of the store fails its seal/, () =>
-        instead(having('head', head, { [column]: another(column, column === 'status' ? 'text' : 'int', head[column] ?? null) })));
-      await next('head deleted', 'head, at start', /^the store has no head/, () => instead(without('head', head)));
-    }
+    await next('head deleted', 'head, at start', /^the store has no head/, () => instead(without('head', head)));
+    await next('head.seq edited', 'seal, at start', /^the head of the store fails its seal/, () =>
+      instead(having('head', head, { seq: Number(head['seq']) - 1 })));
     await next('newest journal entry edited', 'chain, at start', new RegExp(`^the journal was altered at entry ${Number(newest['seq'])}`), () =>
       instead(having('journal', newest, { canonical: '{}' })));
     await next('newest journal entry removed', 'chain, at start', /^the journal does not end where the head says/, () => instead(without('journal', newest)));
@@ -343,12 +345,12 @@ describe.each<Database>(['SQLite', 'PostgreSQL'])('attacks on an installation wi
     const boot = (file: string): string => file.split('/').at(-2)!;
 
     const attacks: readonly (readonly [string, (lines: string[]) => string[], RegExp])[] = [
-      ['one byte edited', (lines) => lines.map((line, n) => (n === 5 ? line.replace('"success"', '"succesz"').replace('"failed"', '"faileX"') : line)), /000001\.jsonl.*\b6\b/],
-      ['last checkpointed record dropped', (lines) => lines.slice(0, -1), /./],
-      ['a middle record dropped', (lines) => lines.filter((_, n) => n !== 10), /000001\.jsonl.*\b11\b/],
-      ['records reordered', (lines) => [...lines.slice(0, 10), lines[11]!, lines[10]!, ...lines.slice(12)], /000001\.jsonl.*\b11\b/],
-      ['a record forged in place', (lines) => lines.map((line, n) => (n === 10 ? line.replace(/"mono":\d+/, '"mono":1') : line)), /000001\.jsonl/],
-      ['a record forged at the end', (lines) => [...lines, lines.at(-1)!.replace(/"seq":\d+/, `"seq":${lines.length}`)], /000001\.jsonl/],
+      ['one byte edited', (lines) => lines.map((line, n) => (n === 5 ? line.replace('"success"', '"succesz"').replace('"failed"', '"faileX"') : line)), /BAD at 000001\.jsonl line 6: /],
+      ['last checkpointed record dropped', (lines) => lines.slice(0, -1), /BAD at 000001\.jsonl line \d+: /],
+      ['a middle record dropped', (lines) => lines.filter((_, n) => n !== 10), /BAD at 000001\.jsonl line 11: /],
+      ['records reordered', (lines) => [...lines.slice(0, 10), lines[11]!, lines[10]!, ...lines.slice(12)], /BAD at 000001\.jsonl line 11: /],
+      ['a record forged in place', (lines) => lines.map((line, n) => (n === 10 ? line.replace(/"mono":\d+/, '"mono":1') : line)), /BAD at 000001\.jsonl line 1[12]: /],
+      ['a record forged at the end', (lines) => [...lines, lines.at(-1)!.replace(/"seq":\d+/, `"seq":${lines.length}`)], /BAD at 000001\.jsonl line \d+: /],
     ];
     test.each(attacks)('%s', async (attack, change, where) => {
       expect(await field.verifyAudit()).toMatchObject({ exit: 0 });
@@ -364,13 +366,13 @@ describe.each<Database>(['SQLite', 'PostgreSQL'])('attacks on an installation wi
     test('a whole stream removed', async () => {
       const [file] = segments();
       rmSync(join(file!, '..'), { recursive: true });
-      await notIntact('audit: a whole stream removed', boot(file!), /./);
+      await notIntact('audit: a whole stream removed', boot(file!), /MISSING, and named by others/);
     }, LIMIT_MS);
 
     async function notIntact(attack: string, stream: string, where: RegExp): Promise<void> {
       const { exit, text } = await field.verifyAudit();
       const line = text.split('\n').find((of) => of.includes(stream)) ?? '';
-      expect([attack, exit, line]).toEqual([attack, 1, expect.stringMatching(where)]);
+      expect([attack, exit, line]).toEqual([attack, 6, expect.stringMatching(where)]);
       note({ attack, detectedBy: 'kms audit verify', refused: `exit ${exit}`, auditedAs: '-', place: line.replaceAll(/[0-9a-f]{12,}/g, (id) => `${id.slice(0, 6)}…`) });
     }
   });
