@@ -27,8 +27,8 @@ bench: dist/.built build/fault ## measure the token layer, as ratios inside one 
 	@mkdir -p var
 	@node bench/token-layer.mjs
 
-test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios, each with a minute of fault
-	@KMS_CHAOS_SECONDS=60 npm run --silent test -- --maxWorkers=1 test/chaos
+test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
+	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck

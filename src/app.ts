@@ -108,6 +108,7 @@ export class App {
       birth: birthOf(process.pid) ?? { pid: process.pid, born: '' },
       startedMs: now(),
       readDead: (boot) => this.#readStream(boot),
+      exclusively: (run) => events.exclusively(run),
     });
     const fleet = this.#fleet;
     const reconciler = new Reconciler({

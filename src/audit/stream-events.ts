@@ -41,11 +41,13 @@ export interface Recovery {
   readonly vault?: string;
   readonly key?: string;
   readonly version?: number | string;
+  /** What else is to be said. */
+  readonly note?: string;
 }
 
 /** `success`: the change is in the store, whatever its caller was told. */
-export function recoveryEvent({ requestId, stream, journalSeq, table, ...about }: Recovery): AuditEvent {
-  return { event: RECOVERY_EVENT, result: 'success', requestId, ...about, detail: { stream, journalSeq, table } };
+export function recoveryEvent({ requestId, stream, journalSeq, table, note, ...about }: Recovery): AuditEvent {
+  return { event: RECOVERY_EVENT, result: 'success', requestId, ...about, detail: { stream, journalSeq, table, ...(note !== undefined && { note }) } };
 }
 
 /** @returns the end that a record states of another stream, undefined if it states none, or why it is malformed */

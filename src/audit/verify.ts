@@ -54,7 +54,7 @@ export interface TreeReport {
   readonly streams: readonly StreamReport[];
   /** Streams that others name and that are not here, though others of their host are. */
   readonly missing: readonly string[];
-  /** Streams that others name, of hosts that have none here. No failure unless the store's heads are given. */
+  /** Streams that others name, of hosts that have none here. No failure unless they are among the heads that are given. */
   readonly elsewhere: readonly string[];
   readonly ok: boolean;
 }
@@ -113,7 +113,8 @@ class Tree {
     const here = (stream: string): boolean => hosts.has(stream.split('/', 1)[0] ?? '');
     const missing = away.filter((stream) => here(stream) && !this.#abandoned.has(stream));
     const elsewhere = away.filter((stream) => !missing.includes(stream));
-    const unseen = this.#options.heads === undefined ? [] : elsewhere.filter((stream) => !this.#abandoned.has(stream));
+    const known = new Set(this.#options.heads?.map(({ stream }) => stream));
+    const unseen = elsewhere.filter((stream) => known.has(stream) && !this.#abandoned.has(stream));
     return { streams, missing, elsewhere, ok: streams.every(({ ok }) => ok) && missing.length + unseen.length === 0 };
   }
 

@@ -43,6 +43,8 @@ export async function diagnose(environment: NodeJS.ProcessEnv): Promise<DoctorRe
   const module = inventoryOrNull(profile);
   const installation = await installationOrNull(config);
   checks.push(await checked('store', () => checkStore(config)));
+  checks.push(await checked('clock', () => checkClock(config)));
+  checks.push(await checked('seals and anchor', unchecked));
   checks.push(await checked('token', () => checkToken(module, installation)));
   checks.push(await checked('mechanisms', () => checkMechanisms(module, installation)));
   checks.push(await checked('server certificate', () => checkCertificate(config)));
@@ -116,10 +118,35 @@ async function checkStore(config: Config): Promise<Finding> {
   try {
     await store.ping();
     if ((await store.installation()) === undefined) return wrong('no installation in the store', 'run kms init --dev');
-    return fine(`${config.store.url === '' ? paths.store(config.home) : 'PostgreSQL'}, ${await store.countLiveKeys()} keys`);
+    const place = config.store.url === '' ? paths.store(config.home) : 'PostgreSQL';
+    return fine(`${place}, schema of this program, ${await store.countLiveKeys()} keys`);
   } finally {
     await store.close();
   }
+}
+
+/** Leases, dates and the order of changes go by the database's clock. */
+const CLOCKS_MS = 2000;
+
+async function checkClock(config: Config): Promise<Finding> {
+  if (config.store.url === '') return fine('the store has the clock of this host');
+  const store = await openStore(config, 'doctor');
+  try {
+    const before = Date.now();
+    const theirs = await store.nowMs();
+    const after = Date.now();
+    // The answer was made at some moment between the two.
+    const apart = Math.max(before - theirs, theirs - after, 0);
+    if (apart > CLOCKS_MS) return wrong(`${Math.round(apart / 1000)} s from the database's`, 'set the clocks of both hosts by NTP');
+    return fine(`within ${CLOCKS_MS / 1000} s of the database's`);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Head, journal and anchor are checked with keys of the token, and the doctor makes no login. */
+function unchecked(): Finding {
+  return fine('not checked: needs a login; kms serve checks them at start, kms reconcile --report at any time');
 }
 
 function checkToken(module: ModuleInventory | null, installation: Installation | null): Finding {

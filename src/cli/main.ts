@@ -5,28 +5,18 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { asKmsError, type ErrorCode } from '../errors.ts';
-import { verifyAudit } from './audit.ts';
+import { auditCommands } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
 import { assertNoPassword, joinInstallation } from './join.ts';
-import { formatDoctor, formatVerification } from './output.ts';
+import { formatDoctor, type Output, outputOption, print, say } from './output.ts';
+import { reconcileCommand } from './reconcile.ts';
 import { serve } from './serve.ts';
+import { storeCommands } from './store.ts';
 import { addTransferCommands } from './transfer-commands.ts';
-
-interface Output {
-  readonly output: 'text' | 'json';
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
 
 function version(): string {
   const path = new URL('../../package.json', import.meta.url);
@@ -36,10 +26,6 @@ function version(): string {
 /** An option that may be said several times. */
 function collect(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];
-}
-
-function outputOption(): Option {
-  return new Option('--output <format>', 'how to print the result').choices(['text', 'json']).default('text');
 }
 
 interface Init {
@@ -81,17 +67,6 @@ async function doctor({ output }: Output): Promise<number> {
   return report.ok ? 0 : 1;
 }
 
-interface AuditVerify extends Output {
-  readonly publicKey?: string;
-  readonly directory?: string;
-}
-
-async function auditVerify({ output, ...where }: AuditVerify): Promise<number> {
-  const report = await verifyAudit(loadConfig(process.env).home, where);
-  print(output === 'json' ? JSON.stringify(report, null, 2) : formatVerification(report));
-  return report.ok ? 0 : 6;
-}
-
 function program(finish: (code: number) => void): Command {
   const kms = new Command('kms').description('Key management service in front of an HSM').version(version());
   kms.configureHelp({ sortSubcommands: true }).exitOverride();
@@ -118,15 +93,10 @@ function program(finish: (code: number) => void): Command {
     .description('check module, token, store and certificates, and say what is missing')
     .addOption(outputOption())
     .action(async (options: Output) => { finish(await doctor(options)); });
-  const audit = kms.command('audit').description('the audit stream');
-  audit
-    .command('verify')
-    .description('check every stream offline; names the first bad position')
-    .option('--public-key <file>', 'audit key, PEM (default: audit/audit-key.pem in $KMS_HOME)')
-    .option('--directory <dir>', 'where the streams are (default: audit in $KMS_HOME)')
-    .addOption(outputOption())
-    .action(async (options: AuditVerify) => { finish(await auditVerify(options)); });
+  auditCommands(kms, finish);
   addTransferCommands(kms, { print, say, finish, outputOption });
+  storeCommands(kms, finish);
+  reconcileCommand(kms, finish);
   return kms;
 }
 

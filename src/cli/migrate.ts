@@ -84,7 +84,7 @@ class Move {
     const { status } = await anyHead(this.#source, macs);
     if (status === 'serving') {
       await store.unlock(macs);
-      await assertNoServers(store);
+      await assertNoServers(store, this.#session.config);
     }
     await this.#copy(anchored, status);
     await this.#close();
@@ -145,7 +145,7 @@ class Move {
     const copied: JournalEnd | undefined = await findEntry(this.#target.reader, seq);
     if (copied === undefined) throw misfit('the copy lacks the newest entry');
     const { status } = await anyHead(this.#source, macs);
-    if (status === 'serving') await assertNoServers(store);
+    if (status === 'serving') await assertNoServers(store, this.#session.config);
     await sealMoved(this.#source, macs, bootId, copied);
     this.#say('the old store is closed for good');
   }

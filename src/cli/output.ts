@@ -1,7 +1,26 @@
 /** Results as text for people; `--output json` prints the same reports as they are. */
 
+import { Option } from 'commander';
 import type { StreamReport, TreeReport } from '../audit/verify.ts';
 import type { DoctorReport } from './doctor.ts';
+
+export interface Output {
+  readonly output: 'text' | 'json';
+}
+
+export function outputOption(): Option {
+  return new Option('--output <format>', 'how to print the result').choices(['text', 'json']).default('text');
+}
+
+/** A result. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Anything else. */
+export function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
 
 export function formatDoctor({ checks, module, ok }: DoctorReport): string {
   const lines = checks.map(({ name, ok: fine, found, cure }) =>
@@ -11,13 +30,13 @@ export function formatDoctor({ checks, module, ok }: DoctorReport): string {
   return [...tokens, ...lines, ok ? 'all is well' : 'something is missing'].join('\n');
 }
 
-export function formatVerification({ streams, missing, elsewhere, ok }: TreeReport): string {
+export function formatVerification({ streams, missing, elsewhere, ok, store }: TreeReport & { readonly store: string }): string {
   const lines = [
     ...streams.map(formatStream),
     ...missing.map((stream) => `${stream}: MISSING, and named by others`),
     ...elsewhere.map((stream) => `${stream}: of a host that has no stream here`),
   ];
-  return [...lines, ok ? 'the audit is intact' : 'the audit is damaged'].join('\n');
+  return [...lines, `store: ${store}`, ok ? 'the audit is intact' : 'the audit is damaged'].join('\n');
 }
 
 function formatStream(report: StreamReport): string {

@@ -3,7 +3,9 @@
  * stream of its own, closed at the end. Servers may run beside it unless the command asks for them to be stopped.
  */
 
+import { userInfo } from 'node:os';
 import { type AuditLog, openAuditLog, type SealingParts } from '../audit/log.ts';
+import type { AuditPrincipal } from '../audit/record.ts';
 import { randomHex } from '../bytes.ts';
 import type { Config } from '../config.ts';
 import { Anchors } from '../crypto/anchor.ts';
@@ -12,10 +14,12 @@ import { deriveMacs, type Macs } from '../crypto/integrity-keys.ts';
 import { canaryOf, internalKey, signWithInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
+import { checkAnchor } from '../keys/anchoring.ts';
 import type { Installation, InternalKey } from '../keys/key.ts';
+import { birthOf, isRunning } from '../own-process.ts';
 import { openStore, tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token, type TokenState } from '../pkcs11/token.ts';
-import type { KeyStore } from '../store/store.ts';
+import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 
 export interface Session {
   readonly config: Config;
@@ -28,14 +32,29 @@ export interface Session {
   readonly audit: AuditLog;
   /** Names this run in journal and audit. */
   readonly bootId: string;
+  /**
+   * Opens the store as a server does: with its head, and the token's anchor.
+   * @throws KmsError `integrity` when they do not fit
+   */
+  openStore(): Promise<void>;
+  /** From here on checkpoints name the store's head: it is believed. */
+  trustStore(): void;
+  /**
+   * Before changes of the store: if this run dies, servers find its stream and record the changes it made. To be called
+   * when the store is open; the stream is settled at the end.
+   */
+  enrol(): Promise<void>;
 }
 
 const STOP_MS = 2000;
 /** Of the keys that are derived in the token. */
 export const KEY_EPOCH = 1;
 
-/** @throws KmsError `internal` without an installation; `token-unavailable` saying why */
-export async function withSession<T>(config: Config, run: (session: Session) => Promise<T>): Promise<T> {
+/** What a command that only reads needs of store and token. */
+export type Access = Pick<Session, 'config' | 'store' | 'token' | 'installation' | 'macs' | 'bootId'>;
+
+/** Without an audit stream. @throws KmsError `internal` without an installation; `token-unavailable` saying why */
+export async function withAccess<T>(config: Config, run: (access: Access) => Promise<T>): Promise<T> {
   const bootId = randomHex(8);
   const store = await openStore(config, bootId);
   try {
@@ -43,31 +62,87 @@ export async function withSession<T>(config: Config, run: (session: Session) => 
     if (installation === undefined) throw new KmsError('internal', 'no installation here: run `kms init` first');
     return await withToken(config, installation, async (token) => {
       const macs = await deriveMacs(token, internalKey(installation, 'integrity'), installation.id, KEY_EPOCH);
-      const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId });
-      try {
-        audit.seal(sealingParts(token, installation, installation.internalKeys, macs, store));
-        const engine = new CryptoEngine(token, installation.id, internalKey(installation, 'import'));
-        const anchors = new Anchors(token, installation.id, macs.anchor);
-        return await run({ config, store, token, engine, installation, macs, anchors, audit, bootId });
-      } finally {
-        await audit.close();
-      }
+      return run({ config, store, token, installation, macs, bootId });
     });
   } finally {
     await store.close();
   }
 }
 
-/** For a command that changes what servers believe. @throws KmsError `conflict` while one may run */
-export async function assertNoServers(store: KeyStore): Promise<void> {
-  const [processes, nowMs] = [await store.processes(), await store.nowMs()];
-  const running = processes.filter(({ state, leaseMs }) => state === 'open' && nowMs - leaseMs < LEASE_MS);
-  const [first] = running;
-  if (first === undefined) return;
-  throw new KmsError('conflict', `servers run (host ${first.hostId}, process ${first.pid}): stop them, and wait ${LEASE_MS / 1000} s if they were killed`);
+/**
+ * Opens the store as a server does: with its head, and the token's anchor.
+ * @throws KmsError `integrity` when they do not fit
+ */
+export async function openVerified({ store, token, installation, macs }: Access): Promise<void> {
+  await store.unlock(macs);
+  await checkAnchor(new Anchors(token, installation.id, macs.anchor), store);
 }
 
-const LEASE_MS = 10_000;
+/** @throws KmsError as `withAccess` */
+export function withSession<T>(config: Config, run: (session: Session) => Promise<T>): Promise<T> {
+  return withAccess(config, async (access) => {
+    const { token, installation, macs, store, bootId } = access;
+    const state = { trusted: false, enrolled: false };
+    const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId });
+    try {
+      const engine = new CryptoEngine(token, installation.id, internalKey(installation, 'import'));
+      const anchors = new Anchors(token, installation.id, macs.anchor);
+      const parts = sealingParts(token, installation, installation.internalKeys, macs, store);
+      audit.seal({ ...parts, storeHead: () => headOf(state.trusted ? store : null) });
+      return await run({
+        ...access, engine, anchors, audit,
+        trustStore: () => { state.trusted = true; },
+        openStore: async () => {
+          await openVerified(access);
+          state.trusted = true;
+        },
+        enrol: async () => {
+          await enrol(access, audit);
+          state.enrolled = true;
+        },
+      });
+    } finally {
+      await audit.close();
+      // A stream that could not be closed is left to the successor.
+      if (state.enrolled && audit.head().closed) await store.settleStream(bootId, 'closed', positionOf(audit));
+    }
+  });
+}
+
+async function enrol({ store, config, bootId }: Access, audit: AuditLog): Promise<void> {
+  const birth = birthOf(process.pid) ?? { pid: process.pid, born: '' };
+  await store.enrol({ bootId, hostId: config.hostId, ...birth, startedMs: Date.now(), stream: positionOf(audit) });
+}
+
+function positionOf(audit: AuditLog): StreamPosition {
+  const { seq, head, checkpoint } = audit.head();
+  return { seq, head, checkpoint };
+}
+
+/** The person at the terminal, as the operating system knows them. */
+export function operator({ hostId }: Config): AuditPrincipal {
+  return { method: 'operator', issuer: `urn:kms:host:${hostId}`, subject: userInfo().username };
+}
+
+/**
+ * For a command that changes what servers believe. A store that was put back knows nothing of the servers that run on
+ * it, and much of those that ran when it was saved: so it is asked who has it open, rows of this host count by what the
+ * operating system says, and only those of other hosts by their lease.
+ *
+ * @throws KmsError `conflict` while one may run
+ */
+export async function assertNoServers(store: KeyStore, { hostId }: Config): Promise<void> {
+  const open = await store.others();
+  if (open.length > 0) throw new KmsError('conflict', `the store is in use (${open.join(', ')}): stop every server first`);
+  const [processes, nowMs] = [await store.processes(), await store.nowMs()];
+  const mayRun = (row: ProcessRow): boolean => (row.hostId === hostId ? isRunning(row) : nowMs - row.leaseMs < LEASE_MS);
+  const first = processes.filter(({ state }) => state === 'open').find(mayRun);
+  if (first === undefined) return;
+  throw new KmsError('conflict', `a server may run (host ${first.hostId}, process ${first.pid}): stop it, and wait ${LEASE_MS / 1000} s if it was killed`);
+}
+
+/** As long as a process may go on without saying that it lives; see keys/fleet.ts. */
+const LEASE_MS = 20_000;
 
 /** The installation's token, ready. @throws KmsError `token-unavailable` saying why it is not */
 export async function withToken<T>(config: Config, installation: Installation, run: (token: Token) => Promise<T>): Promise<T> {

@@ -5,7 +5,7 @@
 
 import { randomHex } from '../bytes.ts';
 import type { Family, InternalKey, KeyObject } from '../keys/key.ts';
-import { asKmsError, decryptionFailed } from '../errors.ts';
+import { asKmsError, decryptionFailed, KmsError } from '../errors.ts';
 import { GCM_TAG_BYTES, labelPrefixes, type SurveyedObject, type Token } from '../pkcs11/token.ts';
 import {
   type SignatureAlgorithm,
@@ -154,6 +154,25 @@ export class CryptoEngine {
     for (const object of planned.filter(({ family }) => family !== 'public' || material === null)) {
       const label = `${this.#labelPrefix}${versionId}:${object.family}`;
       await importObject(this.#token, this.#importKey, object, label, { shape, material, publicKey });
+    }
+    return { publicKey, objects: await this.#proofs(shape, planned, publicKey) };
+  }
+
+  /**
+   * Finds what `generate` made, for a version whose rows are lost. The objects must carry the label, every attribute
+   * they were made with and the token's word that they were generated in it; then they are proved anew. The new proof
+   * trusts the object that is there: whoever holds the PIN could have put another one in its place.
+   * @throws KmsError `key-missing`, `integrity`; changes nothing on the token
+   */
+  async recognise(shape: KeyShape, versionId: string, planned: readonly PlannedObject[]): Promise<GeneratedMaterial> {
+    this.#fitness.assertGenerator();
+    let publicKey: Uint8Array | null = null;
+    for (const { family, objectId } of planned.filter((object) => object.family !== 'public')) {
+      const label = `${this.#labelPrefix}${versionId}:${family}`;
+      const { found, publicAttributes } = await this.#token.inspect(objectId, label, generationOf(family, shape));
+      if (found === 'missing') throw new KmsError('key-missing', `the HSM does not show the object ${family}`);
+      if (found === 'different') throw new KmsError('integrity', `the object ${family} is not as it was made`);
+      if (publicAttributes !== null) publicKey = toSpki(publicAttributes, shape.curve);
     }
     return { publicKey, objects: await this.#proofs(shape, planned, publicKey) };
   }

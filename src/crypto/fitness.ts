@@ -5,8 +5,8 @@
 
 import { createHash } from 'node:crypto';
 import { KmsError } from '../errors.ts';
-import type { Capability } from './known-answers.ts';
 import type { SelfTestReport } from './self-test.ts';
+import type { Capability } from './trial-group.ts';
 
 /** Outputs of the generator that are remembered. */
 const REMEMBERED = 1024;

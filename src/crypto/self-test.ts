@@ -9,8 +9,9 @@ import { KmsError } from '../errors.ts';
 import type { InternalKey } from '../keys/key.ts';
 import { isUnsupported, type KeyRef, type Token, type TrialResult } from '../pkcs11/token.ts';
 import { wrapForImport } from './import-wrapping.ts';
-import { type Capability, type KnownAnswer, knownAnswers, type TestKey, type TrialGroup } from './known-answers.ts';
+import { knownAnswers } from './known-answers.ts';
 import { checkProof } from './proof.ts';
+import type { Capability, KnownAnswer, TestKey, TrialGroup } from './trial-group.ts';
 
 export interface SelfTestReport {
   /** Capabilities that gave every right answer. */

@@ -3,8 +3,8 @@
 import type { Curve, Family, KeyObject, Kind, Usage } from '../keys/key.ts';
 import type { Generation, KeyRef, Purpose } from '../pkcs11/token.ts';
 import type { SignatureAlgorithm } from './algorithms.ts';
-import type { Capability } from './known-answers.ts';
 import type { ProofKind } from './proof.ts';
+import type { Capability } from './trial-group.ts';
 
 /** What a key is made of and for, without its state. */
 export interface KeyShape {

@@ -67,17 +67,8 @@ export class Anchoring {
    */
   async check(): Promise<Anchor> {
     const { anchors, store } = this.#options;
-    const { highest, damaged } = await anchors.read();
-    if (highest === null) throw misfit(damaged > 0 ? 'no anchor on the token holds its mac' : 'the token holds no anchor of this installation');
-    await store.pollHead();
-    const head = store.head();
-    if (highest.storeId !== head.storeId) {
-      throw misfit(`the token's anchor names another store (${highest.storeId}); this one is ${head.storeId}`);
-    }
-    const verdict = await store.examine({ epoch: highest.epoch, seq: highest.seq, mac: highest.journalMac });
-    if (verdict === 'rolled-back') throw misfit(`the store was rolled back: it ends at ${head.seq}, the token saw ${highest.seq}`);
-    if (verdict === 'forked') throw misfit(`the store was forked: its entry ${highest.seq} is not the one the token saw`);
-    this.#warnIfBehind(highest, head);
+    const highest = await checkAnchor(anchors, store);
+    this.#warnIfBehind(highest, store.head());
     return highest;
   }
 
@@ -139,6 +130,29 @@ export class Anchoring {
       logger.warn({ event: 'token-behind', anchor: seq, head: head.seq, writtenMs }, 'the anchor is old: was the token restored from a backup?');
     }
   }
+}
+
+/**
+ * Reads the anchor, then the head, and compares.
+ * @throws KmsError as `Anchoring.check`
+ */
+export async function checkAnchor(anchors: Pick<AnchorObjects, 'read'>, store: KeyStore): Promise<Anchor> {
+  const { highest, damaged } = await anchors.read();
+  await store.pollHead();
+  const fault = await contradiction(highest, damaged, store);
+  if (fault !== null) throw misfit(fault);
+  if (highest === null) throw misfit('the token holds no anchor');
+  return highest;
+}
+
+/** @returns why the store is not the one that the token knows; null when it is */
+export async function contradiction(highest: Anchor | null, damaged: number, store: KeyStore): Promise<string | null> {
+  if (highest === null) return damaged > 0 ? 'no anchor on the token holds its mac' : 'the token holds no anchor of this installation';
+  const head = store.head();
+  if (highest.storeId !== head.storeId) return `the token's anchor names another store (${highest.storeId}); this one is ${head.storeId}`;
+  const verdict = await store.examine({ epoch: highest.epoch, seq: highest.seq, mac: highest.journalMac });
+  if (verdict === 'rolled-back') return `the store was rolled back: it ends at ${head.seq}, the token saw ${highest.seq}`;
+  return verdict === 'forked' ? `the store was forked: its entry ${highest.seq} is not the one the token saw` : null;
 }
 
 function misfit(message: string): KmsError {

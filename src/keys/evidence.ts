@@ -33,9 +33,12 @@ const RETRY_MS = 2000;
 const POLL_MS = 500;
 const RENEW_MS = 1000;
 const SWEEP_MS = 60_000;
+const ADOPT_MS = 5000;
 /** Between two stretches of a full comparison: it shares the event loop with everything else. */
 const BREATH_MS = 40;
 const DUTY_MS = 60_000;
+/** Counted, and nobody's alarm: what is not ours, and what is being made, or waits for the next sweep. */
+const QUIET: ReadonlySet<Finding['kind']> = new Set(['foreign', 'unfinished']);
 
 export class Evidence {
   readonly #options: EvidenceOptions;
@@ -131,6 +134,7 @@ export class Evidence {
     anchoring.start();
     this.#every(POLL_MS, async () => { await store.pollHead(); });
     this.#every(RENEW_MS, () => fleet.renew());
+    this.#every(ADOPT_MS, () => fleet.adoptEnded());
     this.#every(SWEEP_MS, () => this.#sweep());
     this.#every(Math.min(compareMs, 2 ** 31 - 1), () => this.examine());
     void this.#sweep().then(() => this.examine()).catch((err: unknown) => { this.#options.logger.warn({ err }, 'not compared'); });
@@ -155,7 +159,13 @@ export class Evidence {
 
   async #sweep(): Promise<void> {
     const { store, bootId, reconciler } = this.#options;
-    if (await store.takeDuty('reconcile', bootId, DUTY_MS)) await reconciler.complete();
+    if (!(await store.takeDuty('reconcile', bootId, DUTY_MS))) return;
+    try {
+      await reconciler.complete();
+    } finally {
+      // Whoever starts next finds what is announced by then.
+      await store.takeDuty('reconcile', bootId, 0).catch(() => undefined);
+    }
   }
 
   async #examineOnce(): Promise<void> {
@@ -167,7 +177,7 @@ export class Evidence {
       await sleep(BREATH_MS, undefined, { ref: false });
     } while (cursor !== undefined && !this.#stopped && (await store.takeDuty('compare', bootId, DUTY_MS)));
     this.#findings = await reconciler.report();
-    for (const finding of this.#findings) if (finding.kind !== 'foreign') this.#found(finding);
+    for (const finding of this.#findings) if (!QUIET.has(finding.kind)) this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
   }
@@ -175,6 +185,8 @@ export class Evidence {
   #damaged({ table, row, reason }: Damage): void {
     this.#damages += 1;
     this.#alarm('integrity.failure', reason, { table, row });
+    // Without its whole journal nobody can say which state of a row is the newest.
+    if (reason === 'chain') this.condemn(new KmsError('integrity', `the journal was altered at entry ${row}`, { retryAfter: 30 }));
   }
 
   #found({ kind, objectId, part, about }: Finding): void {

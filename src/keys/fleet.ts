@@ -5,11 +5,12 @@
 
 import type { AuditLog } from '../audit/log.ts';
 import type { DeadStream } from '../audit/dead-stream.ts';
-import { adoptionEvent, recoveryEvent } from '../audit/stream-events.ts';
+import { adoptionEvent } from '../audit/stream-events.ts';
 import { KmsError } from '../errors.ts';
 import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Outbox } from './outbox.ts';
+import { recordOutcomes } from './recovery.ts';
 
 /** A process of the operating system, named for good. */
 export interface Birth {
@@ -30,17 +31,23 @@ export interface FleetOptions {
   readonly isRunning: (birth: Birth) => boolean;
   /** Reads a stream of this host whose process has ended. */
   readonly readDead: (bootId: string) => Promise<DeadStream>;
+  /** Runs while no other process of this host does. */
+  readonly exclusively: (run: () => Promise<void>) => Promise<void>;
 }
 
 /** A process says each second that it lives; others of another host believe it for so long. */
-const LEASE_MS = 30_000;
+export const LEASE_MS = 30_000;
 /** Without a renewal for so long a process serves nothing: nobody waits for its acknowledgement any more. */
 const FENCE_MS = 20_000;
+/** So long is one process of a host the one that adopts. */
+const ADOPT_MS = 15_000;
 /** Streams that ended longer ago are in everybody's checkpoints. */
 const RECENT_MS = 600_000;
 
 export class Fleet {
   readonly #options: FleetOptions;
+  /** Streams that cannot be adopted are told of once. */
+  readonly #damaged = new Set<string>();
   #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: FleetOptions) {
@@ -71,16 +78,27 @@ export class Fleet {
     throw new KmsError('store-unavailable', 'this process could not say that it lives', { retryAfter: 1 });
   }
 
-  /** Adopts the streams of this host's dead processes and records what they owed; to be done before readiness. */
+  /**
+   * Adopts the streams of this host's dead processes and records what they owed; to be done before readiness. One of
+   * several successors that start at once does it: nothing is recorded twice.
+   */
   async adoptDead(): Promise<void> {
-    const { store, hostId, bootId } = this.#options;
-    for (const row of await store.processes()) {
-      if (row.state !== 'open' || row.hostId !== hostId || row.bootId === bootId || this.#runs(row)) continue;
-      await this.#adopt(row);
-    }
+    if ((await this.#dead()).length === 0) return;
+    await this.#options.exclusively(async () => {
+      for (const row of await this.#dead()) await this.#adopt(row);
+    });
   }
 
-  /** What checkpoints say of the other streams. */
+  /**
+   * While this process runs: a process that was replaced before it ended may have been killed since. One process of the
+   * host does it for all.
+   */
+  async adoptEnded(): Promise<void> {
+    const { store, hostId, bootId } = this.#options;
+    if (await store.takeDuty(`adopt ${hostId}`, bootId, ADOPT_MS)) await this.adoptDead();
+  }
+
+  /** What checkpoints say of the other streams. An adopted one is not closed: it ends without a checkpoint of its own. */
   async peers(): Promise<readonly { readonly stream: string; readonly seq: number; readonly head: string; readonly closed: boolean }[]> {
     const { store, bootId } = this.#options;
     const nowMs = await store.nowMs();
@@ -88,7 +106,7 @@ export class Fleet {
     return rows
       .filter((row) => row.bootId !== bootId && (row.settledMs === null || nowMs - row.settledMs < RECENT_MS))
       .map(({ hostId, bootId: boot, stream, state }) => ({
-        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state !== 'open',
+        stream: `${hostId}/${boot}`, seq: stream.seq, head: stream.head, closed: state === 'closed',
       }));
   }
 
@@ -109,6 +127,12 @@ export class Fleet {
     await store.settleStream(bootId, 'closed', this.#position());
   }
 
+  async #dead(): Promise<readonly ProcessRow[]> {
+    const { store, hostId, bootId } = this.#options;
+    const rows = await store.processes();
+    return rows.filter((row) => row.state === 'open' && row.hostId === hostId && row.bootId !== bootId && !this.#runs(row));
+  }
+
   #runs({ pid, born }: ProcessRow): boolean {
     return this.#options.isRunning({ pid, born });
   }
@@ -123,36 +147,17 @@ export class Fleet {
     const dead = await this.#options.readDead(row.bootId);
     const cut = dead.seq < row.stream.seq;
     if (dead.problem !== undefined || cut) {
+      if (this.#damaged.has(row.bootId)) return;
+      this.#damaged.add(row.bootId);
       const { file = '', line = 0, reason = `the store knows record ${row.stream.seq}, the last here is ${dead.seq}` } = dead.problem ?? {};
       logger.error({ event: 'audit-damaged', stream: dead.stream, file, line, reason }, 'a stream of the audit is damaged and was not adopted');
       await audit.append({ event: 'audit.damaged', result: 'failed', reason, detail: { stream: dead.stream, file, line } });
       return;
     }
     await store.raiseInvocations(dead.counters);
-    await this.#recover(row, dead);
+    await recordOutcomes(store, audit, row, (requests) => dead.outcomes(requests));
     await audit.append(adoptionEvent(dead));
     const { seq, head } = dead;
     await store.settleStream(row.bootId, 'adopted', { seq, head, checkpoint: row.stream.checkpoint });
   }
-
-  /** One record for each change whose request has none. */
-  async #recover(row: ProcessRow, dead: DeadStream): Promise<void> {
-    const { audit, store } = this.#options;
-    const entries = await store.unrecorded(row.bootId);
-    const requests = new Set(entries.map(({ requestId }) => requestId));
-    const told = await dead.outcomes(requests);
-    for (const { seq, requestId, table, key } of entries) {
-      if (told.has(requestId)) continue;
-      await audit.append(recoveryEvent({ requestId, stream: dead.stream, journalSeq: seq, table, ...about(table, key) }));
-    }
-    const done = [...requests];
-    for (let from = 0; from < done.length; from += 200) await store.markRecorded(row.bootId, done.slice(from, from + 200));
-  }
-}
-
-/** Vault and key of a row, where its primary key names them. */
-function about(table: string, pk: string): { readonly vault?: string; readonly key?: string } {
-  const [vault, key] = pk.split('/');
-  const named = (table === 'key' || table === 'key_version') && vault !== undefined && key !== undefined;
-  return named ? { vault, key } : {};
 }

@@ -9,6 +9,7 @@ import { asKmsError, KmsError } from '../errors.ts';
 import type { KeyChange, KeyStore, NewKey } from '../store/store.ts';
 import type { AuditFacts, Call, Gate, Outcome } from './access.ts';
 import type { Key, KeyState, KeyVersion, RevocationReason, Usage } from './key.ts';
+import { makingDetail } from './making.ts';
 import { idsOf, Material } from './material.ts';
 import { activation, deactivation, newestVersion, tombstoneState } from './state.ts';
 
@@ -212,8 +213,9 @@ export class KeyLifecycle {
 
 function versionFacts(key: Key, version: KeyVersion | undefined): AuditFacts {
   const bits = key.bits === null ? {} : { bits: key.bits };
-  const made = version === undefined ? {} : { version: version.ordinal, objectIds: idsOf(version.objects) };
-  return { algorithm: key.curve ?? key.kind, ...bits, ...made };
+  const facts = { algorithm: key.curve ?? key.kind, ...bits };
+  if (version === undefined) return facts;
+  return { ...facts, version: version.ordinal, objectIds: idsOf(version.objects), detail: makingDetail(key, version) };
 }
 
 function newKey(call: Call, spec: KeySpec, keyId: string, nowMs: number): NewKey {

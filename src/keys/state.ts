@@ -7,6 +7,10 @@ import type { Operation } from './usage.ts';
 
 const COMPROMISE: ReadonlySet<RevocationReason> = new Set(['key_compromise', 'ca_compromise']);
 
+export function isCompromise(reason: RevocationReason): boolean {
+  return COMPROMISE.has(reason);
+}
+
 export function isTombstone(key: Key): boolean {
   return key.state === 'destroyed' || key.state === 'destroyed_compromised';
 }

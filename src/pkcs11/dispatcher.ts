@@ -142,10 +142,16 @@ export class Dispatcher {
     );
   }
 
+  /**
+   * What waits is dealt out to the threads that are idle, but none gets more than its part of all that is under way:
+   * the others come back for theirs. A message for each part costs less than several that carry it in pieces.
+   */
   #take(lane: Lane): Waiting[] {
     const queue = this.#queues[lane];
-    const serving = this.#threads.filter((thread) => thread.lanes.includes(lane)).length;
-    const share = Math.ceil(queue.length / Math.max(serving, 1));
+    const serving = this.#threads.filter((thread) => thread.lanes.includes(lane));
+    const idle = serving.filter((thread) => thread.idle).length;
+    const running = serving.reduce((sum, thread) => sum + thread.load, 0);
+    const share = Math.min(Math.ceil(queue.length / idle), Math.ceil((queue.length + running) / serving.length));
     const cap = LANES[queue[0]?.cost ?? 'heavy'].batch;
     return queue.splice(0, Math.max(1, Math.min(share, cap, this.#options.batchMax)));
   }

@@ -6,10 +6,11 @@ import { CryptokiError } from './cryptoki-error.ts';
 import { readData, replaceData } from './data-objects.ts';
 import { encryptGcm } from './gcm.ts';
 import { importObject, importPublicObject } from './import.ts';
+import { inspectObject } from './inspect.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
-import { isHandleGone } from './return-value.ts';
+import { isSpurious, isStillThere } from './presence.ts';
 import type { TokenSession } from './session.ts';
 import { survey } from './survey.ts';
 import { sessionSecret } from './template.ts';
@@ -30,6 +31,7 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'trial',
   'list',
   'survey',
+  'inspect',
   'readData',
   'destroy',
 ]);
@@ -41,14 +43,14 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
 export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: readonly AddressedJob[]): Reply[] {
   const replies = jobs.map(({ job }) => (WITNESSED.has(job.op) ? witnessed(session, canary, job) : execute(session, job)));
   if (session.profile.handles === 'fixed') return replies;
-  return jobs.every((addressed) => stillThere(session, addressed)) ? replies : replies.map(() => MOVED);
+  return jobs.every((addressed) => isStillThere(session, addressed)) ? replies : replies.map(() => MOVED);
 }
 
 /** Jobs that change what is on the token. */
 const CHANGES: ReadonlySet<Job['op']> = new Set(['create', 'import', 'importPublic', 'destroy', 'replaceData']);
 
 /** With the jobs that say what is not there. `list` is none of them: absence in it proves nothing to its caller. */
-const WITNESSED: ReadonlySet<Job['op']> = new Set([...CHANGES, 'survey', 'readData']);
+const WITNESSED: ReadonlySet<Job['op']> = new Set([...CHANGES, 'survey', 'inspect', 'readData']);
 
 /**
  * On a token that is gone a search finds nothing and a destruction seems done; on another token a creation succeeds.
@@ -78,19 +80,12 @@ const NOTHING = [{ type: ck.CKA_TOKEN, value: true }, { type: ck.CKA_ID, value: 
 
 const MOVED: Reply = { code: ck.CKR_KEY_HANDLE_INVALID, call: HANDLES_MOVED };
 
-function stillThere(session: TokenSession, { job, objectId }: AddressedJob): boolean {
-  if (objectId === null || !('key' in job)) return true;
-  try {
-    const read = (current: TokenSession): Buffer =>
-      current.cryptoki.attribute(current.handle, fromObjectHandle(job.key), ck.CKA_ID);
-    return session.run(read, true).toString('hex') === objectId;
-  } catch (error) {
-    // An object destroyed meanwhile has no id; any other failure proves nothing.
-    return isHandleGone(error, session.profile);
-  }
+function execute(session: TokenSession, job: Job): Reply {
+  const reply = attempt(session, job);
+  return isSpurious(session, job, reply) ? { code: ck.CKR_KEY_HANDLE_INVALID, call: `object after ${job.op}` } : reply;
 }
 
-function execute(session: TokenSession, job: Job): Reply {
+function attempt(session: TokenSession, job: Job): Reply {
   try {
     return { ok: session.run((current) => run(current, job), IDEMPOTENT.has(job.op)) };
   } catch (error) {
@@ -140,6 +135,8 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return listObjects(session, job.known);
     case 'survey':
       return survey(session);
+    case 'inspect':
+      return inspectObject(session, job.objectId, job.label, job.generation);
     case 'readData':
       return readData(session, job.application);
     case 'replaceData':

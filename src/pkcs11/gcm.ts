@@ -5,7 +5,7 @@
  * The binding hands the module the memory of our IV buffer and copies nothing: with pkcs11js 2.1.7 an IV written during
  * C_EncryptInit was seen here, and so was one written only during C_Encrypt, 15,000 times each. The buffer is read after
  * the calls, so it lives through them. An IV that comes before or after the ciphertext is not read: tokens that leave
- * it there serve no AES-GCM (known-answers.ts).
+ * it there serve no AES-GCM (known-gcm.ts).
  */
 
 import ck from 'pkcs11js';

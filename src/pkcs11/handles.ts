@@ -12,9 +12,9 @@ export interface KeyRef {
   readonly part: Part;
 }
 
+/** Everything that has one id and part; more than one is a fault that only the token can end. */
 interface Entry {
-  readonly handle: ObjectHandle;
-  readonly duplicate: boolean;
+  readonly handles: Set<ObjectHandle>;
   proven: boolean;
 }
 
@@ -40,13 +40,13 @@ export class HandleCache {
   }
 
   handle(ref: KeyRef): ObjectHandle | undefined {
-    const entry = this.#entries.get(keyOf(ref));
-    return entry?.duplicate === false ? entry.handle : undefined;
+    const [handle, another] = this.#entries.get(keyOf(ref))?.handles ?? [];
+    return another === undefined ? handle : undefined;
   }
 
   /** Two objects with one id are legal on a token; choosing one of them at random is not (security H-13). */
   isDuplicate(ref: KeyRef): boolean {
-    return this.#entries.get(keyOf(ref))?.duplicate === true;
+    return (this.#entries.get(keyOf(ref))?.handles.size ?? 0) > 1;
   }
 
   isProven(ref: KeyRef): boolean {
@@ -60,26 +60,30 @@ export class HandleCache {
 
   add(ref: KeyRef, handle: ObjectHandle): void {
     const key = keyOf(ref);
-    const other = this.#entries.get(key);
-    const duplicate = other !== undefined && other.handle !== handle;
-    this.#entries.set(key, { handle, duplicate, proven: false });
+    const others = this.#entries.get(key)?.handles ?? [];
+    this.#entries.set(key, { handles: new Set([...others, handle]), proven: false });
     this.#known.set(handle, key);
   }
 
+  /** The next listing shows it again, if it is there. */
   forget(ref: KeyRef): void {
-    const entry = this.#entries.get(keyOf(ref));
-    if (entry === undefined) return;
+    for (const handle of this.#entries.get(keyOf(ref))?.handles ?? []) this.#known.delete(handle);
     this.#entries.delete(keyOf(ref));
-    this.#known.delete(entry.handle);
   }
 
   /** Takes in a listing: what is no longer there is forgotten first, as its handle may name another object now. */
   update(added: readonly ListedObject[], present: ReadonlySet<ObjectHandle>): void {
-    for (const [handle, key] of this.#known) {
-      if (present.has(handle)) continue;
-      this.#known.delete(handle);
-      this.#entries.delete(key);
-    }
+    for (const [handle, key] of this.#known) if (!present.has(handle)) this.#remove(handle, key);
     for (const object of added) this.add(object, object.handle);
+  }
+
+  /** One of two with the same id may stay, and has to prove itself. */
+  #remove(handle: ObjectHandle, key: string): void {
+    this.#known.delete(handle);
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.handles.delete(handle);
+    entry.proven = false;
+    if (entry.handles.size === 0) this.#entries.delete(key);
   }
 }

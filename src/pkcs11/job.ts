@@ -57,6 +57,13 @@ export type PublicAttributes =
   | { readonly type: 'rsa'; readonly modulus: Uint8Array; readonly exponent: Uint8Array }
   | { readonly type: 'ec'; readonly point: Uint8Array };
 
+/** Whether the objects of a creation are there as it made them. */
+export interface Inspection {
+  /** `missing`: not there, or there twice. `different`: not as it was made, or made elsewhere. */
+  readonly found: 'whole' | 'missing' | 'different';
+  readonly publicAttributes: PublicAttributes | null;
+}
+
 export interface CreatedObject {
   readonly handles: readonly { readonly part: Part; readonly handle: ObjectHandle }[];
   readonly publicAttributes: PublicAttributes | null;
@@ -149,6 +156,8 @@ export type Job =
   | { readonly op: 'destroy'; readonly objectIds: readonly string[]; readonly labelPrefix: string }
   /** All token objects whose handle is not in `known`, with the handles that are still there. */
   | { readonly op: 'list'; readonly known: ReadonlySet<ObjectHandle> }
+  /** Compares what is there with what a creation of these arguments makes. */
+  | { readonly op: 'inspect'; readonly objectId: string; readonly label: string; readonly generation: Generation }
   /** All key objects, with labels. */
   | { readonly op: 'survey' }
   /** All data objects of one application. */
@@ -179,6 +188,7 @@ export interface Results {
   readonly destroy: null;
   readonly list: { readonly added: readonly ListedObject[]; readonly present: ReadonlySet<ObjectHandle> };
   readonly survey: readonly SurveyedObject[];
+  readonly inspect: Inspection;
   readonly readData: readonly DataObject[];
   readonly replaceData: null;
 }

@@ -135,7 +135,7 @@ export function readBack(session: TokenSession, handle: Handle, template: readon
   }
 }
 
-function readPublic(session: TokenSession, handle: Handle, type: 'rsa' | 'ec'): PublicAttributes {
+export function readPublic(session: TokenSession, handle: Handle, type: 'rsa' | 'ec'): PublicAttributes {
   const read = (attribute: number): Buffer => Buffer.from(session.cryptoki.attribute(session.handle, handle, attribute));
   if (type === 'ec') return { type, point: read(ck.CKA_EC_POINT) };
   return { type, modulus: read(ck.CKA_MODULUS), exponent: read(ck.CKA_PUBLIC_EXPONENT) };

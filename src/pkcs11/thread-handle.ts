@@ -29,6 +29,7 @@ export function outcomeUnknown(): KmsError {
 
 interface Running {
   readonly id: number;
+  readonly jobs: number;
   readonly timer: NodeJS.Timeout;
   readonly resolve: (replies: readonly Reply[]) => void;
   readonly reject: (error: KmsError) => void;
@@ -65,12 +66,17 @@ export class ThreadHandle {
     return this.#running !== undefined;
   }
 
+  /** Jobs of the batch that runs. */
+  get load(): number {
+    return this.#running?.jobs ?? 0;
+  }
+
   /** Only when idle. @throws KmsError `outcome-unknown` when the deadline passes or the thread dies */
   run(jobs: readonly AddressedJob[], timeoutMs: number): Promise<readonly Reply[]> {
     return new Promise((resolve, reject) => {
       const id = this.#batches++;
       const timer = setTimeout(() => { this.#lose('a token call passed its deadline'); }, timeoutMs);
-      this.#running = { id, timer, resolve, reject };
+      this.#running = { id, jobs: jobs.length, timer, resolve, reject };
       this.#worker.postMessage({ kind: 'batch', id, jobs });
     });
   }

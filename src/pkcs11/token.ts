@@ -14,6 +14,7 @@ import {
   type DataObject,
   type Generation,
   HANDLES_MOVED,
+  type Inspection,
   type Job,
   type ObjectHandle,
   type PublicAttributes,
@@ -40,6 +41,7 @@ export {
   DATA_VALUE_MAX,
   type DataObject,
   type Generation,
+  type Inspection,
   type PublicAttributes,
   type PublicHalf,
   type SurveyedObject,
@@ -234,6 +236,12 @@ export class Token {
   async survey(): Promise<readonly SurveyedObject[]> {
     this.assertReady();
     return this.#result({ op: 'survey' }, 'create');
+  }
+
+  /** Whether what `create` made with these arguments is there as it was made; changes nothing. */
+  async inspect(objectId: string, label: string, generation: Generation): Promise<Inspection> {
+    this.assertReady();
+    return this.#result({ op: 'inspect', objectId, label, generation }, 'create');
   }
 
   /**

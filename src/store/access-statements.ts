@@ -5,10 +5,11 @@ import { KmsError } from '../errors.ts';
 import type { Assignment, Credential, Installation, Vault } from '../keys/key.ts';
 import * as rows from './access-rows.ts';
 import type { Changes } from './changes.ts';
+import type { Damage } from './evidence.ts';
 import type { Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
 import type { FirstRows } from './store.ts';
-import { damageIn, type Loaded, wasRemoved } from './verified.ts';
+import { damageIn, type Loaded, missingRows, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
 
@@ -22,8 +23,11 @@ export async function findInstallation(db: Db): Promise<Installation | undefined
 
 /** What `findInstallation` reads, verified. */
 export async function checkInstallation(db: Db, macs: StoreMacs): Promise<Loaded<null>> {
-  const [own, keys] = [await db.selectFrom('installation').selectAll().execute(), await db.selectFrom('internal_key').selectAll().execute()];
-  const damage = [...(await damageIn(db, macs, 'installation', own)), ...(await damageIn(db, macs, 'internal_key', keys))];
+  const damage: Damage[] = [];
+  for (const table of ['installation', 'internal_key'] as const) {
+    const found = await db.selectFrom(table).selectAll().execute();
+    damage.push(...(await damageIn(db, macs, table, found)), ...(await missingRows(db, table, found)));
+  }
   return { value: null, damage };
 }
 
@@ -42,7 +46,8 @@ export async function hasInstallation(db: Db): Promise<boolean> {
 
 export async function listVaults(db: Db, macs: StoreMacs): Promise<Loaded<readonly Vault[]>> {
   const found = await db.selectFrom('vault').selectAll().orderBy('ordinal').execute();
-  return { value: found.map(rows.toVault), damage: await damageIn(db, macs, 'vault', found) };
+  const damage = [...(await damageIn(db, macs, 'vault', found)), ...(await missingRows(db, 'vault', found))];
+  return { value: found.map(rows.toVault), damage };
 }
 
 export async function findCredential(

@@ -29,6 +29,12 @@ export interface ChangeContext {
   readonly nowMs: (db: Db) => Promise<number>;
 }
 
+/** The head after the transaction. */
+export interface Finished extends JournalEnd {
+  readonly epoch: number;
+  readonly storeId: string;
+}
+
 /** Parameters of one statement. */
 const PARAMETERS_MAX = 20_000;
 
@@ -37,7 +43,7 @@ export class Changes {
   readonly #context: ChangeContext;
   readonly #requestId: string;
   readonly #atMs: number;
-  readonly #head: HeadTable;
+  #head: HeadTable;
   readonly #entries: JournalTable[] = [];
   readonly #own = new Map<string, number>();
   #liveRows = 0;
@@ -136,13 +142,18 @@ export class Changes {
     this.#tombstones += 1;
   }
 
+  /** Everything written from here on belongs to this epoch, and the head to this database; see `beginEpoch`. */
+  enterEpoch(epoch: number, storeId: string): void {
+    this.#head = { ...this.#head, epoch, store_id: storeId };
+  }
+
   /** Appends the entries and moves the head. @returns where the journal ends now */
-  async finish(): Promise<JournalEnd> {
+  async finish(): Promise<Finished> {
     for (const part of chunks(this.#entries, PARAMETERS_MAX / 20)) await this.db.insertInto('journal').values([...part]).execute();
     const { seq, mac } = this.end;
     const counts = { live_rows: this.#head.live_rows + this.#liveRows, tombstones: this.#head.tombstones + this.#tombstones };
     await this.writeHead({ ...this.#head, seq, mac, ...counts });
-    return { seq, mac };
+    return { seq, mac, epoch: this.#head.epoch, storeId: this.#head.store_id };
   }
 
   /** Seals the head and puts it in the place of the one that was found. */

@@ -7,11 +7,11 @@ import type { Kysely } from 'kysely';
 import { hasKey } from './changes.ts';
 import type { Engine } from './engine.ts';
 import type { CompareCursor, Damage, Head } from './evidence.ts';
-import { entriesAfter, findEntry, findHead, followChain, GENESIS } from './journal-statements.ts';
-import type { Schema } from './schema.ts';
+import { entriesAfter, findEntry, findHead, followChain, GENESIS, latestSeqs } from './journal-statements.ts';
+import type { JournalTable, Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
-import { type AnyRow, SEALED_TABLES, type SealedTable, TABLES } from './sealed-tables.ts';
-import { damageIn, loadSteadily, wasRemoved } from './verified.ts';
+import { type AnyRow, keyText, SEALED_TABLES, type SealedTable, TABLES } from './sealed-tables.ts';
+import { damageIn, loadSteadily } from './verified.ts';
 
 type Db = Kysely<Schema>;
 type AnyDb = Kysely<Record<string, AnyRow>>;
@@ -48,16 +48,19 @@ function following(stage: CompareCursor['stage']): CompareCursor | undefined {
 
 async function journalStretch(db: Db, macs: StoreMacs, headSeq: number, from: number): Promise<Stretch> {
   const before = from === 0 ? GENESIS : await findEntry(db, from);
-  const entries = await entriesAfter(db, from, STRETCH);
+  const { value: entries, damage } = await loadSteadily(async () => {
+    const found = await entriesAfter(db, from, STRETCH);
+    return { value: found, damage: await absentRows(db, found) };
+  });
   const end = before && followChain(macs, before, entries);
   if (end === undefined || 'badSeq' in end) {
     const bad = end?.badSeq ?? from;
     // What comes after it may be sound again, and is still looked at.
     const next = entries.at(-1)?.seq ?? headSeq;
-    return { next: next < headSeq ? { stage: 'journal', after: [next] } : following('journal'), damage: [chain(bad)] };
+    return { next: next < headSeq ? { stage: 'journal', after: [next] } : following('journal'), damage: [chain(bad), ...damage] };
   }
   if (end.seq < headSeq && entries.length === 0) return { next: following('journal'), damage: [chain(end.seq + 1)] };
-  return { next: end.seq < headSeq ? { stage: 'journal', after: [end.seq] } : following('journal'), damage: [] };
+  return { next: end.seq < headSeq ? { stage: 'journal', after: [end.seq] } : following('journal'), damage };
 }
 
 function chain(seq: number): Damage {
@@ -90,16 +93,14 @@ async function stretchOf(db: Db, table: SealedTable, after: CompareCursor['after
     .execute();
 }
 
-/** Rows that were removed, or put in, behind the store's back: found by their number, and then by name. */
+/** Rows that are there, or not, without the head's knowledge. Those that can be named were told of before. */
 async function countDamage(engine: Comparable): Promise<Damage[]> {
   const { expected, found } = await engine.snapshot(async (db) => {
     let rows = 0;
     for (const table of SEALED_TABLES) rows += await countRows(db, table);
     return { expected: (await findHead(db))?.live_rows ?? 0, found: rows };
   });
-  if (found === expected) return [];
-  const removed = await removedRows(engine.reader);
-  return [...removed, { table: 'head', row: `${expected} rows`, reason: 'count' }];
+  return found === expected ? [] : [{ table: 'head', row: `${expected} rows`, reason: 'count' }];
 }
 
 async function countRows(db: Db, table: SealedTable): Promise<number> {
@@ -107,30 +108,34 @@ async function countRows(db: Db, table: SealedTable): Promise<number> {
   return rows;
 }
 
-/** Rows that the journal says are there, and are not. */
-async function removedRows(db: Db): Promise<Damage[]> {
+/** Rows whose newest entry is among these and says that they are there, and that are not. */
+async function absentRows(db: Db, entries: readonly JournalTable[]): Promise<Damage[]> {
   const damage: Damage[] = [];
-  for (let seq = 0; ;) {
-    const entries = await entriesAfter(db, seq, STRETCH);
-    for (const { tbl, pk } of entries) {
-      const table = tbl as SealedTable;
-      const gone = !(await exists(db, table, pk)) && (await wasRemoved(db, table, pk));
-      const known = damage.some(({ table: of, row }) => of === table && row === pk);
-      if (gone && !known) damage.push({ table, row: pk, reason: 'removed' });
-    }
-    const last = entries.at(-1);
-    if (last === undefined) return damage;
-    seq = last.seq;
+  for (const table of SEALED_TABLES) {
+    const of = entries.filter(({ tbl, pk, canonical }) => tbl === table && canonical !== null && keyOf(table, pk) !== undefined);
+    if (of.length === 0) continue;
+    const latest = await latestSeqs(db, table, of.map(({ pk }) => pk));
+    const expected = of.filter(({ seq, pk }) => latest.get(pk) === seq).map(({ pk }) => pk);
+    const there = await present(db, table, expected);
+    damage.push(...expected.filter((pk) => !there.has(pk)).map((pk): Damage => ({ table, row: pk, reason: 'removed' })));
   }
+  return damage;
 }
 
-async function exists(db: Db, table: SealedTable, pk: string): Promise<boolean> {
-  const values = pk.split('/');
-  const columns: Readonly<Record<string, string>> = TABLES[table].columns;
-  const key = Object.fromEntries(TABLES[table].key.map((name, index) => {
-    const text = values[index] ?? '';
-    return [name, columns[name] === 'int' ? Number(text) : text];
-  }));
-  const row = await (db as unknown as AnyDb).selectFrom(table as string).select('seal').where(hasKey(table, key)).executeTakeFirst();
-  return row !== undefined;
+async function present(db: Db, table: SealedTable, keys: readonly string[]): Promise<ReadonlySet<string>> {
+  if (keys.length === 0) return new Set();
+  const rows = await (db as unknown as AnyDb)
+    .selectFrom(table as string)
+    .select([...TABLES[table].key])
+    .where((of) => of.or(keys.map((pk) => hasKey(table, keyOf(table, pk) ?? {})(of))))
+    .execute();
+  return new Set(rows.map((row) => keyText(table, row)));
+}
+
+/** @returns undefined for what is no primary key of the table: then the entry is forged, and fails its mac */
+function keyOf(table: SealedTable, pk: string): AnyRow | undefined {
+  const [texts, columns]: [readonly string[], Readonly<Record<string, string>>] = [pk.split('/'), TABLES[table].columns];
+  const values = texts.map((text, index) => (columns[TABLES[table].key[index] ?? ''] === 'int' ? Number(text) : text));
+  const fits = values.length === TABLES[table].key.length && values.every((value) => typeof value === 'string' || Number.isSafeInteger(value));
+  return fits ? Object.fromEntries(TABLES[table].key.map((name, index) => [name, values[index] ?? null])) : undefined;
 }

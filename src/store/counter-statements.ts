@@ -53,6 +53,25 @@ export async function giveBack(db: Db, objectId: string, count: number): Promise
     .execute();
 }
 
+/**
+ * Of a store that lost an unknown number of reservations: every counter rises by `margin` above what it or the audit
+ * says. @returns how many there are
+ */
+export async function raiseAll(
+  db: Db,
+  totals: Readonly<Record<string, number>>,
+  objectIds: readonly string[],
+  margin: number,
+): Promise<number> {
+  for (const objectId of objectIds) {
+    await db.insertInto('invocation_counter').values({ object_id: objectId, reserved: 0 }).onConflict((on) => on.doNothing()).execute();
+  }
+  await raise(db, totals);
+  const { numUpdatedRows } = await db
+    .updateTable('invocation_counter').set((of) => ({ reserved: of('reserved', '+', margin) })).executeTakeFirstOrThrow();
+  return Number(numUpdatedRows);
+}
+
 /** @returns how many counters were below the total that the audit saw reserved */
 export async function raise(db: Db, totals: Readonly<Record<string, number>>): Promise<number> {
   let raised = 0;

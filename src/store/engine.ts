@@ -19,6 +19,8 @@ export interface Engine {
   readonly rowLocks: boolean;
   /** Decides by the driver's code, never by message. */
   fault(thrown: unknown): Fault;
+  /** Who else has this database open now, for people. */
+  others(): Promise<readonly string[]>;
   /** Which database this is: a copy made elsewhere has another one (integrity §4). */
   storeId(): Promise<string>;
   /** Milliseconds since the epoch, by the database's clock. @param db the transaction, or the reader */

@@ -6,9 +6,10 @@
 
 import type { Kysely } from 'kysely';
 import type { KmsError } from '../errors.ts';
+import type { Finished } from './changes.ts';
 import type { Engine } from './engine.ts';
 import type { Head, Witness, WitnessVerdict } from './evidence.ts';
-import { checkedHead, entriesAfter, findEntry, findHead, followChain, GENESIS, type JournalEnd } from './journal-statements.ts';
+import { checkedHead, entriesAfter, findEntry, findHead, followChain, GENESIS } from './journal-statements.ts';
 import type { HeadTable, Schema } from './schema.ts';
 import { damaged, sameBytes, type StoreMacs } from './seal.ts';
 import { unavailable } from './engine.ts';
@@ -36,13 +37,19 @@ export class HeadKeeper {
     return { singleton: 1, epoch: 1, seq, mac, key_epoch: 1, ...counts, store_id: storeId, status: 'serving', seal: mac };
   }
 
-  /** Verifies head and newest entries. @throws KmsError `integrity` */
-  async unlock(macs: StoreMacs): Promise<void> {
-    this.#storeId = await this.#engine.storeId();
+  /**
+   * Verifies head and newest entries.
+   * @param copies whether the head may name another store than the one it lies in
+   * @throws KmsError `integrity`
+   */
+  async unlock(macs: StoreMacs, copies: 'refused' | 'accepted' = 'refused'): Promise<void> {
+    const here = await this.#engine.storeId();
     this.#macs = macs;
     this.#known = await this.#engine.snapshot(async (db) => {
-      const head = checkedHead(macs, await findHead(db), this.#storeId);
+      const found = await findHead(db);
+      const head = checkedHead(macs, found, copies === 'accepted' ? (found?.store_id ?? here) : here);
       await verifyNewest(db, macs, head);
+      this.#storeId = head.store_id;
       return toHead(head);
     });
   }
@@ -66,9 +73,10 @@ export class HeadKeeper {
     if (behind || beside) throw this.#condemn(behind ? 'rolled-back' : 'forked');
   }
 
-  committed({ seq, mac }: JournalEnd): void {
+  committed({ seq, mac, epoch, storeId }: Finished): void {
     const known = this.known();
-    if (seq > known.seq) this.#known = { ...known, seq, mac };
+    if (seq > known.seq) this.#known = { ...known, seq, mac, epoch, storeId };
+    this.#storeId = storeId;
     this.#engine.committed(seq);
   }
 

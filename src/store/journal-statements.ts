@@ -38,16 +38,24 @@ export function authenticHead(macs: StoreMacs, head: HeadTable | undefined, stor
 export async function latestSeqs(db: Db, table: SealedTable, keys: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const latest = new Map<string, number>();
   for (let from = 0; from < keys.length; from += KEYS_AT_ONCE) {
-    const rows = await db
-      .selectFrom('journal')
-      .select(['pk', (of) => of.fn.max('seq').as('last')])
-      .where('tbl', '=', table)
-      .where('pk', 'in', keys.slice(from, from + KEYS_AT_ONCE))
-      .groupBy('pk')
-      .execute();
+    const rows = await latestQuery(db, table, keys.slice(from, from + KEYS_AT_ONCE)).execute();
     for (const { pk, last } of rows) latest.set(pk, last);
   }
   return latest;
+}
+
+/** Apart from `latestSeqs` so that a test can ask the database for its plan; so is the next. */
+export function latestQuery(db: Db, table: SealedTable, keys: readonly string[]) {
+  return db
+    .selectFrom('journal')
+    .select(['pk', (of) => of.fn.max('seq').as('last')])
+    .where('tbl', '=', table)
+    .where('pk', 'in', keys)
+    .groupBy('pk');
+}
+
+export function newestQuery(db: Db, table: SealedTable, pk: string) {
+  return db.selectFrom('journal').select('canonical').where('tbl', '=', table).where('pk', '=', pk).orderBy('seq', 'desc').limit(1);
 }
 
 export async function findEntry(db: Db, seq: number): Promise<JournalTable | undefined> {

@@ -2,12 +2,12 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Key, KeyState } from '../keys/key.ts';
+import type { Family, Key, KeyState } from '../keys/key.ts';
 import type { Changes, Unsealed } from './changes.ts';
 import type { Damage } from './evidence.ts';
 import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
 import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
-import { damaged, partsOf, sameBytes, type StoreMacs } from './seal.ts';
+import { damaged, journalMac, partsOf, sameBytes, type StoreMacs } from './seal.ts';
 import type { AnyRow } from './sealed-tables.ts';
 import type { KeyPage, NewKey, NewVersion } from './store.ts';
 import { brokenSeals, damageIn, type Loaded, wasRemoved } from './verified.ts';
@@ -140,7 +140,29 @@ export function assertMayRotate(key: KeyTable | undefined): asserts key is KeyTa
 }
 
 export async function addVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
-  const { versions, objects } = await wholeKey(changes, place);
+  await appendVersion(changes, place, version, await wholeKey(changes, place));
+}
+
+/** Whatever the state of the key. @throws KmsError `not-found`, `integrity` */
+export async function restoreVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
+  const key = await changes.find('key', { vault_id: place.vaultId, id: place.keyId });
+  if (key === undefined || key.live_name === null) throw noSuchKey();
+  await appendVersion(changes, place, version, await wholeParts(changes, key));
+}
+
+/** The key as it was, as a tombstone: its id must not be used again. */
+export async function insertTombstone(changes: Changes, key: NewKey): Promise<void> {
+  const row = keyRow(key, await nextOrdinal(changes.db, key.vaultId), new Uint8Array());
+  await changes.insert('key', { ...row, live_name: null, parts: null });
+  changes.buried();
+}
+
+async function appendVersion(
+  changes: Changes,
+  place: KeyPlace,
+  version: NewVersion,
+  { versions, objects }: Omit<KeyRows, 'key'>,
+): Promise<void> {
   const ordinal = Math.max(...versions.map((row) => row.ordinal)) + 1;
   const made = prepareVersion(changes, place, ordinal, version);
   await putVersion(changes, made);
@@ -175,11 +197,16 @@ export async function changeKey(
   revision: number,
   columns: Partial<Unsealed<'key'>>,
 ): Promise<void> {
+  await liveKeyAt(changes, { vaultId, keyId }, revision);
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+}
+
+async function liveKeyAt(changes: Changes, { vaultId, keyId }: KeyPlace, revision: number): Promise<KeyTable> {
   const key = await changes.find('key', { vault_id: vaultId, id: keyId });
   if (key === undefined) throw noSuchKey();
   if (key.revision !== revision) throw new KmsError('conflict', 'the key was changed by another request');
   if (key.live_name === null) throw noSuchKey();
-  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
+  return key;
 }
 
 /**
@@ -191,19 +218,45 @@ export async function buryKey(
   changes: Changes,
   { vaultId, keyId }: KeyPlace,
   revision: number,
-  columns: Pick<KeyTable, 'state' | 'destroyed_ms'>,
+  columns: Pick<KeyTable, 'state' | 'destroyed_ms'> & Partial<Unsealed<'key'>>,
 ): Promise<readonly string[]> {
-  const key = await changes.find('key', { vault_id: vaultId, id: keyId });
-  if (key === undefined) throw noSuchKey();
+  // Whom another forestalled is told so: the parts of a tombstone are not looked at.
+  const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
   // A forged row below it must not lead to the destruction of somebody else's objects.
   const { objects } = await wholeParts(changes, key);
-  await changeKey(changes, { vaultId, keyId }, revision, { ...columns, live_name: null, parts: null });
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, { ...columns, live_name: null, parts: null });
   changes.buried();
   return [...new Set(objects.map(({ object_id }) => object_id))];
 }
 
-/** CKA_IDs among these whose key is destroyed, and whose destruction is not complete. */
-export async function ofTombstones(db: Db, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
+/**
+ * CKA_IDs among these whose key is destroyed: also when their destruction was completed, and a token that was restored
+ * shows them again. Then only the journal knows them, by the removal of their rows.
+ */
+export async function ofTombstones(db: Db, macs: StoreMacs, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
+  const pending = await ofPending(db, objectIds);
+  const gone = await removedObjects(db, macs, objectIds.filter((id) => !pending.has(id)));
+  return new Set([...pending, ...gone]);
+}
+
+const FAMILIES: readonly Family[] = ['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public'];
+const KEYS_AT_ONCE = 70;
+
+/** Only the completed destruction of a key removes the rows of its objects. */
+async function removedObjects(db: Db, macs: StoreMacs, objectIds: readonly string[]): Promise<readonly string[]> {
+  const removed: string[] = [];
+  for (let from = 0; from < objectIds.length; from += KEYS_AT_ONCE) {
+    const pks = objectIds.slice(from, from + KEYS_AT_ONCE).flatMap((id) => FAMILIES.map((family) => `${id}/${family}`));
+    const entries = await db
+      .selectFrom('journal').selectAll().where('tbl', '=', 'key_object').where('pk', 'in', pks).orderBy('seq').execute();
+    const newest = new Map(entries.map((entry) => [entry.pk, entry]));
+    const removals = [...newest.values()].filter((entry) => entry.canonical === null && sameBytes(entry.mac, journalMac(macs, entry)));
+    removed.push(...removals.map(({ pk }) => pk.split('/', 1)[0] ?? ''));
+  }
+  return removed;
+}
+
+async function ofPending(db: Db, objectIds: readonly string[]): Promise<ReadonlySet<string>> {
   if (objectIds.length === 0) return new Set();
   const rows = await db
     .selectFrom('key_object as o')
@@ -213,6 +266,12 @@ export async function ofTombstones(db: Db, objectIds: readonly string[]): Promis
     .where('k.live_name', 'is', null)
     .execute();
   return new Set(rows.map(({ object_id }) => object_id));
+}
+
+/** Request ids of the entries on one key row. */
+export async function listRequests(db: Db, pk: string): Promise<string[]> {
+  const entries = await db.selectFrom('journal').select('request_id').where('tbl', '=', 'key').where('pk', '=', pk).execute();
+  return entries.map(({ request_id }) => request_id);
 }
 
 export function noSuchKey(): KmsError {

@@ -56,6 +56,7 @@ export async function openPostgresEngine(options: EngineOptions): Promise<Engine
     rowLocks: true,
     fault: postgresFault,
     storeId: () => storeId(reader),
+    others: () => others(reader, options.bootId),
     nowMs,
     snapshot: (work) => reader.transaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute(work),
     changeCounter: () => watch.counter(),
@@ -95,6 +96,14 @@ async function storeId(db: Kysely<Schema>): Promise<string> {
   const [row] = found.rows;
   if (!row) throw new Error('pg_control_system() has no row');
   return row.id;
+}
+
+/** Connections carry the boot id of their process; on other hosts too. */
+async function others(db: Kysely<Schema>, bootId: string): Promise<readonly string[]> {
+  const { rows } = await sql<{ name: string; address: string | null }>`
+    select distinct application_name as name, client_addr::text as address from pg_stat_activity
+    where datname = current_database() and application_name like 'kms %' and application_name <> ${`kms ${bootId}`}`.execute(db);
+  return rows.map(({ name, address }) => `${name}${address === null ? '' : ` at ${address}`}`);
 }
 
 async function nowMs(db: Kysely<Schema>): Promise<number> {

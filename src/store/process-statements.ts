@@ -30,6 +30,11 @@ export async function listProcesses(db: Db, macs: StoreMacs): Promise<Loaded<rea
   return { value: rows.filter((row) => !broken.includes(row)).map(toProcess), damage };
 }
 
+/** Whatever their seals. */
+export async function listClaimed(db: Db): Promise<readonly ProcessRow[]> {
+  return (await db.selectFrom('process').selectAll().orderBy('started_ms').orderBy('boot_id').execute()).map(toProcess);
+}
+
 /** @returns false when the process is not open any more, or unknown @throws KmsError `integrity` */
 export async function changeProcess(
   db: Db,
@@ -40,8 +45,9 @@ export async function changeProcess(
 ): Promise<boolean> {
   const query = db.selectFrom('process').selectAll().where('boot_id', '=', bootId);
   const found = await query.$if(rowLocks, (it) => it.forUpdate()).executeTakeFirst();
-  if (found?.state !== 'open') return false;
+  if (found === undefined) return false;
   if (!isSealed(macs, 'process', { ...found })) throw new KmsError('integrity', 'the row of a process is damaged');
+  if (found.state !== 'open') return false;
   const { seal: _, ...row } = found;
   const next = sealed(macs, {
     ...row,
@@ -80,15 +86,21 @@ export async function markRecorded(db: Db, bootId: string, requestIds: readonly 
     .execute();
 }
 
-/** @returns whether `bootId` has the duty now */
+/** A duty of a process that left, or was adopted, is free. @returns whether `bootId` has it now */
 export async function takeDuty(db: Db, rowLocks: boolean, name: string, bootId: string, nowMs: number, forMs: number): Promise<boolean> {
   await db
     .insertInto('duty').values({ name, boot_id: bootId, until_ms: 0 }).onConflict((on) => on.doNothing()).execute();
   const query = db.selectFrom('duty').selectAll().where('name', '=', name);
   const duty = await query.$if(rowLocks, (it) => it.forUpdate()).executeTakeFirstOrThrow();
-  if (duty.boot_id !== bootId && duty.until_ms > nowMs) return false;
+  if (duty.boot_id !== bootId && duty.until_ms > nowMs && !(await hasLeft(db, duty.boot_id))) return false;
   await db.updateTable('duty').set({ boot_id: bootId, until_ms: nowMs + forMs }).where('name', '=', name).execute();
   return true;
+}
+
+/** A command has no row: its duty ends by the clock. */
+async function hasLeft(db: Db, bootId: string): Promise<boolean> {
+  const holder = await db.selectFrom('process').select('state').where('boot_id', '=', bootId).executeTakeFirst();
+  return holder !== undefined && holder.state !== 'open';
 }
 
 export async function listPinLatches(db: Db): Promise<PinLatch[]> {

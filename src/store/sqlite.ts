@@ -9,7 +9,9 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, statSync, writeFileSync,
+} from 'node:fs';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
@@ -126,6 +128,7 @@ function sqliteEngine(path: string, write: Database.Database, read: Database.Dat
     rowLocks: false,
     fault: sqliteFault,
     storeId: () => Promise.resolve(storeIdOf(path, ino)),
+    others: () => Promise.resolve(othersWithFile(path)),
     nowMs: () => Promise.resolve(Date.now()),
     snapshot: (work) => reader.transaction().execute(work),
     changeCounter: () => version.get() ?? 0,
@@ -153,6 +156,30 @@ function sqliteEngine(path: string, write: Database.Database, read: Database.Dat
 function storeIdOf(path: string, ino: number): string {
   if (statSync(path, { throwIfNoEntry: false })?.ino !== ino) throw damaged(`${path} was replaced or removed while it was open`);
   return readFileSync(identityPath(path), 'utf8').trim();
+}
+
+/** Other processes of this host that have the file open, as far as this user may know. */
+function othersWithFile(path: string): readonly string[] {
+  const file = realpathSync(path);
+  const pids = entriesOf('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  return pids.filter((pid) => entriesOf(`/proc/${pid}/fd`).some((fd) => targetOf(`/proc/${pid}/fd/${fd}`) === file))
+    .map((pid) => `process ${pid}`);
+}
+
+function entriesOf(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return []; // it ended, or is another user's
+  }
+}
+
+function targetOf(link: string): string | undefined {
+  try {
+    return readlinkSync(link).replace(/ \(deleted\)$/, '');
+  } catch {
+    return undefined;
+  }
 }
 
 /** Beside the database, so that a copy of the file alone is known for one (integrity §4). */

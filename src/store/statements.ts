@@ -6,6 +6,7 @@
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
 import type { Assignment, Key, KeyState } from '../keys/key.ts';
+import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
 import { Changes, type ChangeContext } from './changes.ts';
 import { compareNext } from './compare.ts';
@@ -14,13 +15,14 @@ import { meaning, unavailable, type Engine } from './engine.ts';
 import type { CompareCursor, Damage, Head, Witness } from './evidence.ts';
 import { HeadKeeper } from './head.ts';
 import * as intents from './intent-statements.ts';
+import { findHead } from './journal-statements.ts';
 import { changedColumns, type KeyPlace } from './key-rows.ts';
 import * as keys from './key-statements.ts';
 import * as processes from './process-statements.ts';
 import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
-  Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
+  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
 } from './store.ts';
 import { type Loaded, loadSteadily } from './verified.ts';
 
@@ -52,6 +54,7 @@ export class StatementStore implements KeyStore {
     const storeId = await this.#guard(() => this.#engine.storeId());
     await this.#transaction(async (db) => {
       if (await access.hasInstallation(db)) throw access.alreadyInstalled();
+      if ((await findHead(db)) !== undefined) throw damaged('the store has a head and no installation');
       const first = this.#heads.first(storeId);
       const changes = await Changes.begin(db, this.#context(macs, storeId), 'init', first);
       await access.insertInstallation(changes, rows);
@@ -60,9 +63,9 @@ export class StatementStore implements KeyStore {
     await this.unlock(macs);
   }
 
-  async unlock(macs: StoreMacs) {
+  async unlock(macs: StoreMacs, copies: 'refused' | 'accepted' = 'refused') {
     await this.#guard(async () => {
-      await this.#heads.unlock(macs);
+      await this.#heads.unlock(macs, copies);
       const { damage } = await loadSteadily(() => access.checkInstallation(this.#engine.reader, macs));
       const [first] = damage;
       if (first !== undefined) throw damaged(`${first.table} ${first.row}: the stored row is damaged (${first.reason})`);
@@ -75,6 +78,7 @@ export class StatementStore implements KeyStore {
   }
 
   head(): Head {
+    this.#assertOpen();
     this.#unlocked();
     return this.#heads.known();
   }
@@ -93,6 +97,25 @@ export class StatementStore implements KeyStore {
       damage.forEach((of) => { this.#tell(of); });
       return next;
     });
+  }
+
+  async acceptRollback(acceptance: Acceptance, requestId: string) {
+    const storeId = await this.#guard(() => this.#engine.storeId());
+    const before = this.head();
+    const counters = await this.#change(requestId, (changes) => acceptAll(changes, storeId, acceptance));
+    return { before, after: this.head(), counters };
+  }
+
+  changesOf(vaultId: string, keyId: string) {
+    return this.#guard(() => keys.listRequests(this.#engine.reader, `${vaultId}/${keyId}`));
+  }
+
+  identity() {
+    return this.#guard(() => this.#engine.storeId());
+  }
+
+  others() {
+    return this.#guard(() => this.#engine.others());
   }
 
   vaults() {
@@ -120,7 +143,7 @@ export class StatementStore implements KeyStore {
   }
 
   ofTombstones(objectIds: readonly string[]) {
-    return this.#guard(() => keys.ofTombstones(this.#engine.reader, objectIds));
+    return this.#guard(() => keys.ofTombstones(this.#engine.reader, this.#unlocked(), objectIds));
   }
 
   beginCreate(intent: Announcement, requestId: string) {
@@ -128,11 +151,10 @@ export class StatementStore implements KeyStore {
   }
 
   async commitCreate(intentId: string, key: NewKey, version: NewVersion, requestId: string) {
-    await this.#change(requestId, async (changes) => {
+    return this.#changeKey(requestId, { vaultId: key.vaultId, keyId: key.id }, async (changes) => {
       await intents.redeem(changes, 'create', intentId, key.vaultId, key.id);
       await keys.insertKey(changes, key, version);
     });
-    return this.#existing({ vaultId: key.vaultId, keyId: key.id });
   }
 
   beginRotate(intent: Announcement, requestId: string) {
@@ -140,11 +162,10 @@ export class StatementStore implements KeyStore {
   }
 
   async commitVersion(intentId: string, vaultId: string, keyId: string, version: NewVersion, requestId: string) {
-    await this.#change(requestId, async (changes) => {
+    return this.#changeKey(requestId, { vaultId, keyId }, async (changes) => {
       await intents.redeem(changes, 'rotate', intentId, vaultId, keyId);
       await keys.addVersion(changes, { vaultId, keyId }, version);
     });
-    return this.#existing({ vaultId, keyId });
   }
 
   abortIntent(intentId: string, revision: number, requestId: string) {
@@ -161,8 +182,8 @@ export class StatementStore implements KeyStore {
 
   async updateKey(vaultId: string, keyId: string, revision: number, change: KeyChange, requestId: string) {
     if (isTombstone(change.state)) throw new KmsError('internal', 'only beginDestroy makes a tombstone');
-    await this.#change(requestId, (changes) => keys.changeKey(changes, { vaultId, keyId }, revision, changedColumns(change)));
-    return this.#existing({ vaultId, keyId });
+    const place = { vaultId, keyId };
+    return this.#changeKey(requestId, place, (changes) => keys.changeKey(changes, place, revision, changedColumns(change)));
   }
 
   async beginDestroy(
@@ -174,12 +195,12 @@ export class StatementStore implements KeyStore {
     requestId: string,
   ) {
     const columns = { state: tombstone.state, destroyed_ms: tombstone.destroyedMs };
-    const objectIds = await this.#change(requestId, async (changes) => {
-      const found = await keys.buryKey(changes, { vaultId, keyId }, revision, columns);
-      await intents.announceDestroy(changes, { ...intent, vaultId, keyId, objectIds: found });
-      return found;
+    let objectIds: readonly string[] = [];
+    const key = await this.#changeKey(requestId, { vaultId, keyId }, async (changes) => {
+      objectIds = await keys.buryKey(changes, { vaultId, keyId }, revision, columns);
+      await intents.announceDestroy(changes, { ...intent, vaultId, keyId, objectIds });
     });
-    return { key: await this.#existing({ vaultId, keyId }), objectIds };
+    return { key, objectIds };
   }
 
   async effectiveEverywhere() {
@@ -212,6 +233,10 @@ export class StatementStore implements KeyStore {
       const leaseMs = await this.#engine.nowMs(db);
       await processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { leaseMs, stream });
     });
+  }
+
+  claimedProcesses() {
+    return this.#guard(() => processes.listClaimed(this.#engine.reader));
   }
 
   processes() {
@@ -255,11 +280,12 @@ export class StatementStore implements KeyStore {
   }
 
   exclusively<T>(run: () => Promise<T>) {
-    if (this.#closed) throw closed();
+    this.#assertOpen();
     return this.#engine.exclusively(run);
   }
 
   changeCounter(): number {
+    this.#assertOpen();
     this.#unlocked();
     this.#heads.assertSound();
     try {
@@ -281,9 +307,12 @@ export class StatementStore implements KeyStore {
     await this.#engine.close();
   }
 
-  /** @throws KmsError `store-unavailable` when closed or not verified yet */
+  #assertOpen(): void {
+    if (this.#closed) throw unavailable('the store is closed');
+  }
+
+  /** @throws KmsError `store-unavailable` when it is not verified yet */
   #unlocked(): StoreMacs {
-    if (this.#closed) throw closed();
     if (this.#macs === undefined) throw unavailable('the store is not verified yet');
     return this.#macs;
   }
@@ -293,38 +322,34 @@ export class StatementStore implements KeyStore {
     return { macs, storeId, rowLocks, stream: this.#bootId, nowMs: (db) => this.#engine.nowMs(db) };
   }
 
-  async #existing({ vaultId, keyId }: KeyPlace): Promise<Key> {
-    const key = await this.findKey(vaultId, keyId);
-    if (key === undefined) throw keys.noSuchKey();
-    return key;
-  }
-
   async #liveProcesses(): Promise<readonly string[]> {
     const all = await this.processes();
     return all.filter(({ state }) => state === 'open').map(({ bootId }) => bootId);
   }
 
   /** Something of which no part may be damaged. @throws KmsError `integrity` */
-  async #whole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
+  #whole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
+    return this.#guard(() => this.#loadWhole(load));
+  }
+
+  /** A collection, from which the load left out what is damaged. */
+  #partly<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
+    return this.#guard(async () => (await this.#load(load)).value);
+  }
+
+  async #loadWhole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
     const { value, damage } = await this.#load(load);
     const [first] = damage;
     if (first === undefined) return value;
     throw damaged(`${first.table} ${first.row}: the stored row is damaged`);
   }
 
-  /** A collection, from which the load left out what is damaged. */
-  async #partly<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
-    return (await this.#load(load)).value;
-  }
-
-  #load<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<Loaded<T>> {
-    return this.#guard(async () => {
-      const macs = this.#unlocked();
-      this.#heads.assertSound();
-      const loaded = await loadSteadily(() => load(this.#engine.reader, macs));
-      loaded.damage.forEach((of) => { this.#tell(of); });
-      return loaded;
-    });
+  async #load<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<Loaded<T>> {
+    const macs = this.#unlocked();
+    this.#heads.assertSound();
+    const loaded = await loadSteadily(() => load(this.#engine.reader, macs));
+    loaded.damage.forEach((of) => { this.#tell(of); });
+    return loaded;
   }
 
   #tell(damage: Damage): void {
@@ -334,23 +359,35 @@ export class StatementStore implements KeyStore {
     this.#report(damage);
   }
 
-  /** A transaction on sealed rows; its head is known here as soon as it has committed. */
-  async #change<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
+  /** @returns the key as the change left it; the end of the store waits for both steps */
+  #changeKey(requestId: string, { vaultId, keyId }: KeyPlace, work: (changes: Changes) => Promise<void>): Promise<Key> {
     return this.#guard(async () => {
-      const macs = this.#unlocked();
-      this.#heads.assertSound();
-      const context = this.#context(macs, this.#heads.known().storeId);
-      const { value, head } = await this.#engine.writer.transaction().execute(async (db) => {
-        const changes = await Changes.begin(db, context, requestId);
-        this.#heads.assertFollows(changes.head);
-        const result = await work(changes);
-        const after = await changes.finish();
-        await this.#engine.announce(db, after.seq);
-        return { value: result, head: after };
-      });
-      this.#heads.committed(head);
-      return value;
+      await this.#commit(requestId, work);
+      const key = await this.#loadWhole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
+      if (key === undefined) throw keys.noSuchKey();
+      return key;
     });
+  }
+
+  #change<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
+    return this.#guard(() => this.#commit(requestId, work));
+  }
+
+  /** A transaction on sealed rows; its head is known here as soon as it has committed. */
+  async #commit<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
+    const macs = this.#unlocked();
+    this.#heads.assertSound();
+    const context = this.#context(macs, this.#heads.known().storeId);
+    const { value, head } = await this.#engine.writer.transaction().execute(async (db) => {
+      const changes = await Changes.begin(db, context, requestId);
+      this.#heads.assertFollows(changes.head);
+      const result = await work(changes);
+      const after = await changes.finish();
+      await this.#engine.announce(db, after.seq);
+      return { value: result, head: after };
+    });
+    this.#heads.committed(head);
+    return value;
   }
 
   /** A transaction on rows outside the journal. */
@@ -363,7 +400,7 @@ export class StatementStore implements KeyStore {
   }
 
   async #guard<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw closed();
+    this.#assertOpen();
     const running = work();
     this.#running.add(running);
     try {
@@ -378,8 +415,4 @@ export class StatementStore implements KeyStore {
 
 function isTombstone(state: KeyState | undefined): boolean {
   return state === 'destroyed' || state === 'destroyed_compromised';
-}
-
-function closed(): KmsError {
-  return unavailable('the store is closed');
 }

@@ -120,6 +120,37 @@ export interface FirstRows {
   readonly assignments: readonly Omit<Assignment, 'revision'>[];
 }
 
+/**
+ * What an operator accepts a store with that was rolled back (integrity §6), found out from the audit and the token.
+ * Keys named here twice are changed in the order of the members.
+ */
+export interface Acceptance {
+  /** Greatest epoch that any witness has seen. */
+  readonly above: number;
+  /** Intents whose work the lost future has completed: they must not be undone. */
+  readonly withdrawn: readonly string[];
+  readonly keys: readonly { readonly key: NewKey; readonly versions: readonly [NewVersion, ...NewVersion[]] }[];
+  /** Of keys that are there. */
+  readonly versions: readonly { readonly vaultId: string; readonly keyId: string; readonly version: NewVersion }[];
+  readonly changes: readonly { readonly vaultId: string; readonly keyId: string; readonly change: KeyChange }[];
+  /** Keys that are there, and were destroyed. */
+  readonly destructions: readonly {
+    readonly change: KeyChange & { readonly state: 'destroyed' | 'destroyed_compromised'; readonly destroyedMs: number };
+    readonly intent: Omit<Announcement, 'objectIds'>;
+  }[];
+  /** Keys that are not there, and were destroyed. */
+  readonly tombstones: readonly { readonly key: NewKey; readonly intent: Announcement }[];
+  /** Invocations that the audit saw reserved, by CKA_ID. */
+  readonly totals: Readonly<Record<string, number>>;
+}
+
+export interface Accepted {
+  readonly before: Head;
+  readonly after: Head;
+  /** Invocation counters that were raised. */
+  readonly counters: number;
+}
+
 /** `requestId` of each change goes to the journal, which is the outbox of the audit. */
 export interface KeyStore {
   /** Undefined before `kms init`. Not verified before `unlock`. */
@@ -133,9 +164,10 @@ export interface KeyStore {
 
   /**
    * Verifies head, installation and newest journal entries with keys of the token, and opens the store.
+   * @param copies `accepted`: by an operator, also when the head says that this is the copy of another store
    * @throws KmsError `integrity` saying what does not fit
    */
-  unlock(macs: StoreMacs): Promise<void>;
+  unlock(macs: StoreMacs, copies?: 'refused' | 'accepted'): Promise<void>;
   /** Told of each row that fails its seal, once. */
   onDamage(report: (damage: Damage) => void): void;
   /** The head as this process knows it: of its newest reading or commit. @throws KmsError `store-unavailable` */
@@ -154,6 +186,18 @@ export interface KeyStore {
    */
   compare(cursor?: CompareCursor): Promise<CompareCursor | undefined>;
 
+  /**
+   * Begins a new epoch with everything that the lost future restricted or made, in one transaction. The destructions
+   * are announced, and completed as any other. @throws KmsError `integrity`
+   */
+  acceptRollback(acceptance: Acceptance, requestId: string): Promise<Accepted>;
+  /** Request ids of the journal's entries on the row of a key, each as often as there are entries. */
+  changesOf(vaultId: string, keyId: string): Promise<readonly string[]>;
+  /** Which database this is, whatever its head says: a copy made elsewhere has another name (integrity §4). */
+  identity(): Promise<string>;
+  /** Who else has this database open now, for people: servers and commands of ours. */
+  others(): Promise<readonly string[]>;
+
   /** In order of creation; the first is the default vault. */
   vaults(): Promise<readonly Vault[]>;
   credential(issuerKeyHash: string, serial: string): Promise<Credential | undefined>;
@@ -168,7 +212,7 @@ export interface KeyStore {
   listKeys(page: KeyPage): Promise<readonly Key[]>;
   /** Keys that are not tombstones, over all vaults. */
   countLiveKeys(): Promise<number>;
-  /** CKA_IDs of destroyed keys among these. */
+  /** CKA_IDs of destroyed keys among these, whether or not their destruction is complete. */
   ofTombstones(objectIds: readonly string[]): Promise<ReadonlySet<string>>;
 
   /**
@@ -233,6 +277,8 @@ export interface KeyStore {
   /** Renews the lease of this process and says how far its audit stream is. */
   renew(bootId: string, stream: StreamPosition): Promise<void>;
   processes(): Promise<readonly ProcessRow[]>;
+  /** As the rows say, unverified, also before `unlock`: for reports that say so. */
+  claimedProcesses(): Promise<readonly ProcessRow[]>;
   /** By the database's clock. */
   nowMs(): Promise<number>;
   /**

@@ -5,7 +5,7 @@
 
 import type { Kysely } from 'kysely';
 import type { Damage } from './evidence.ts';
-import { latestSeqs } from './journal-statements.ts';
+import { latestSeqs, newestQuery } from './journal-statements.ts';
 import type { Schema } from './schema.ts';
 import { isSealed, type StoreMacs } from './seal.ts';
 import { type AnyRow, keyText, type SealedTable } from './sealed-tables.ts';
@@ -50,15 +50,19 @@ export function brokenSeals(macs: StoreMacs, table: SealedTable, rows: readonly 
     .map((row) => ({ table, row: keyText(table, row), reason: 'seal' }));
 }
 
+/** Rows of a small table that the journal knows, nobody removed, and are not among these. */
+export async function missingRows(db: Db, table: SealedTable, rows: readonly object[]): Promise<Damage[]> {
+  const there = new Set((rows as readonly AnyRow[]).map((row) => keyText(table, row)));
+  const known = await db.selectFrom('journal').select('pk').distinct().where('tbl', '=', table).execute();
+  const damage: Damage[] = [];
+  for (const { pk } of known) {
+    if (!there.has(pk) && (await wasRemoved(db, table, pk))) damage.push({ table, row: pk, reason: 'removed' });
+  }
+  return damage;
+}
+
 /** Whether the journal knows a row under this key that nobody removed: then its absence is damage. */
 export async function wasRemoved(db: Db, table: SealedTable, pk: string): Promise<boolean> {
-  const newest = await db
-    .selectFrom('journal')
-    .select('canonical')
-    .where('tbl', '=', table)
-    .where('pk', '=', pk)
-    .orderBy('seq', 'desc')
-    .limit(1)
-    .executeTakeFirst();
+  const newest = await newestQuery(db, table, pk).executeTakeFirst();
   return newest !== undefined && newest.canonical !== null;
 }

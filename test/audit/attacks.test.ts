@@ -275,7 +275,8 @@ describe('segments and streams missing', () => {
 
   test('a stream of a host that has none here', async () => {
     expect(await check()).toMatchObject({ ok: true, elsewhere: ['host-2/boot-x'] });
-    expect(await check({ heads: [] })).toMatchObject({ ok: false, elsewhere: ['host-2/boot-x'] });
+    expect(await check({ heads: [] })).toMatchObject({ ok: true, elsewhere: ['host-2/boot-x'] });
+    expect(await check({ heads: [{ ...ELSEWHERE, state: 'closed' }] })).toMatchObject({ ok: false, elsewhere: ['host-2/boot-x'] });
     expect(await check({ heads: [{ ...ELSEWHERE, state: 'abandoned' }] })).toMatchObject({ ok: true, elsewhere: ['host-2/boot-x'] });
   });
 });

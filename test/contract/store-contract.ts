@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, describe } from '@jest/globals';
 import type { KeyStore } from '../../src/store/store.ts';
 import { accessSuite } from '../store/access-suite.ts';
+import { fleetSuite } from '../store/fleet-suite.ts';
 import { intentSuite } from '../store/intent-suite.ts';
 import { keySuite } from '../store/key-suite.ts';
 import { sharingSuite } from '../store/sharing-suite.ts';
@@ -11,6 +12,8 @@ export interface OpenedStores {
   /** Two stores on one new, empty database of the newest schema, as two server processes have them. */
   readonly a: KeyStore;
   readonly b: KeyStore;
+  /** Their boot ids. */
+  readonly boots: readonly [string, string];
   /** Closes both, if they are not yet, and removes the database. */
   dispose(): Promise<void>;
 }
@@ -18,13 +21,7 @@ export interface OpenedStores {
 /** Read inside tests only: each test has its own. */
 export type Stores = () => OpenedStores;
 
-/** What a database cannot show yet. */
-export interface Lacks {
-  /** Statements do not announce their commits, so that change counters do not move. */
-  readonly announcements?: true;
-}
-
-export function storeContract(name: string, open: () => Promise<OpenedStores>, lacks: Lacks = {}): void {
+export function storeContract(name: string, open: () => Promise<OpenedStores>): void {
   describe(`store contract on ${name}`, () => {
     let opened: OpenedStores;
     beforeEach(async () => {
@@ -35,6 +32,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStores>, l
     accessSuite(() => opened);
     keySuite(() => opened);
     intentSuite(() => opened);
-    sharingSuite(() => opened, lacks);
+    sharingSuite(() => opened);
+    fleetSuite(() => opened);
   });
 }

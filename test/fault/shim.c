@@ -2,7 +2,7 @@
  * A Cryptoki that forwards every call to a real module and fails on demand (security §4.2). A test asset: the KMS does not
  * know about it. Neither PINs nor data are ever written anywhere.
  *
- * Environment, read with the first call after C_GetFunctionList:
+ * Environment, read with the first call after C_GetFunctionList, the two files also with each C_Initialize:
  *   KMS_FAULT_MODULE        path of the real module
  *   KMS_FAULT_CONTROL       control file, see rules.c
  *   KMS_FAULT_COUNTS        directory for counts, see counts.c
@@ -33,6 +33,23 @@ static unsigned long latency;
 static bool latency_of_init;
 static atomic_bool logged_out;
 
+/* A process that runs one test after another has other files for each. */
+static void follow_files(void) {
+  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+  static char counts[4096], control[4096];
+  const char *wanted_counts = getenv("KMS_FAULT_COUNTS"), *wanted_control = getenv("KMS_FAULT_CONTROL");
+  pthread_mutex_lock(&one_at_a_time);
+  if (wanted_counts != NULL && strcmp(counts, wanted_counts) != 0) {
+    snprintf(counts, sizeof counts, "%s", wanted_counts);
+    counts_open(counts);
+  }
+  if (wanted_control != NULL && strcmp(control, wanted_control) != 0) {
+    snprintf(control, sizeof control, "%s", wanted_control);
+    rules_open(control);
+  }
+  pthread_mutex_unlock(&one_at_a_time);
+}
+
 static void open_module(void) {
   CK_RV (*get)(CK_FUNCTION_LIST **) = NULL;
   const char *path = getenv("KMS_FAULT_MODULE"), *us = getenv("KMS_FAULT_LATENCY_US");
@@ -47,8 +64,7 @@ static void open_module(void) {
   }
   latency = us == NULL ? 0 : strtoul(us, NULL, 10);
   latency_of_init = init != NULL && strcmp(init, "1") == 0;
-  counts_open(getenv("KMS_FAULT_COUNTS"));
-  rules_open(getenv("KMS_FAULT_CONTROL"));
+  follow_files();
 }
 
 static CK_FUNCTION_LIST *module(void) {
@@ -178,6 +194,7 @@ static bool act(const struct call *call, CK_RV *rv) {
 static CK_RV before(struct call *call) {
   CK_RV rv = CKR_OK;
   if (module() == NULL) return CKR_GENERAL_ERROR;
+  if (call->function == FN_C_Initialize) follow_files();
   struct rules *rules = call->rules = rules_now();
   count_call(call->function);
   if (rules->renumber != RENUMBER_NO && !atomic_exchange(&rules->renumbered, true))

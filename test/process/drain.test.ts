@@ -96,7 +96,7 @@ test('under load everybody gets a whole answer or none, and the service ends wit
   expect(unrecorded(auditRecords(kms), exchanges())).toEqual([]);
   await auditIsSound();
   const stops = auditRecords(kms).filter(({ event }) => event === 'process.stop');
-  expect(stops.map(({ detail }) => detail?.['stopped'])).toEqual(['clean', 'clean']);
+  expect(stops.map(({ result }) => result)).toEqual(['success', 'success']);
 });
 
 test('a key generation that is running is finished and answered', async () => {

@@ -1,31 +1,58 @@
-/** Part of the store contract: installation, vaults, credentials, assignments. */
+/** Part of the store contract: unlocking, installation, vaults, credentials, assignments. */
 
 import { describe, expect, it } from '@jest/globals';
 import type { Stores } from '../contract/store-contract.ts';
-import { assignment, credential, installation, installed, vault } from './fixtures.ts';
+import { assignment, created, credential, hex, installation, installed, MACS, macsOf, vault } from './fixtures.ts';
+
+const UNAVAILABLE = { code: 'store-unavailable' };
 
 export function accessSuite(stores: Stores): void {
-  describe('installation', () => {
-    it('is undefined before init, and everything is empty', async () => {
-      const { a } = stores();
+  describe('before it is unlocked', () => {
+    it('only the installation answers', async () => {
+      const { a, b } = stores();
       expect(await a.installation()).toBeUndefined();
-      expect(await a.vaults()).toEqual([]);
-      expect(await a.credential('hash', 'serial')).toBeUndefined();
-      expect(await a.assignments('token', 'issuer', 'subject')).toEqual([]);
+      const { id } = await installed(a);
+      expect(await b.installation()).toEqual(await a.installation());
+      await expect(b.vaults()).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.findKey(id, 'key')).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.assignments('token', 'issuer', 'subject')).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.removeIntent('intent', 'request')).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.renew('boot', { seq: 0, head: '', checkpoint: '' })).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.pollHead()).rejects.toMatchObject(UNAVAILABLE);
+      expect(() => b.head()).toThrow(expect.objectContaining(UNAVAILABLE));
+      expect(() => b.changeCounter()).toThrow(expect.objectContaining(UNAVAILABLE));
+      await b.unlock(MACS);
+      expect(await b.vaults()).toMatchObject([{ id }]);
+      expect(b.head()).toEqual(a.head());
     });
 
+    it('there is nothing to unlock without an installation, nor with keys of another token', async () => {
+      const { a, b } = stores();
+      await expect(b.unlock(MACS)).rejects.toMatchObject({ code: 'integrity' });
+      await installed(a);
+      const others = macsOf({ seal: hex(), journal: hex() });
+      await expect(b.unlock(others)).rejects.toMatchObject({ code: 'integrity' });
+      await expect(b.vaults()).rejects.toMatchObject(UNAVAILABLE);
+      await b.unlock(MACS);
+    });
+  });
+
+  describe('installation', () => {
     it('comes back as it was written, with vaults in order of creation', async () => {
       const { a } = stores();
       const only = installation();
       const vaults = [vault({ name: 'zz' }), vault({ name: 'aa', cbc: true, purgeProtection: false, flavour: 'premium' })];
       const credentials = [credential(vaults[0]!.id), credential(vaults[1]!.id, { revokedMs: 5 })];
-      await a.createInstallation({ installation: only, vaults, credentials, assignments: [] });
+      await a.createInstallation({ installation: only, vaults, credentials, assignments: [] }, MACS);
       expect(await a.installation()).toEqual({ ...only, revision: 0 });
       expect(await a.vaults()).toEqual(vaults.map((of) => ({ ...of, revision: 0 })));
       for (const of of credentials) {
         expect(await a.credential(of.issuerKeyHash, of.serial)).toEqual({ ...of, revision: 0 });
       }
       expect(await a.credential(credentials[0]!.issuerKeyHash, credentials[1]!.serial)).toBeUndefined();
+      expect(await a.assignments('token', 'issuer', 'subject')).toEqual([]);
+      // One row each, and two internal keys.
+      expect(a.head()).toMatchObject({ epoch: 1, seq: 7, liveRows: 7, tombstones: 0 });
     });
 
     it('is made once', async () => {
@@ -39,16 +66,52 @@ export function accessSuite(stores: Stores): void {
       const { a, b } = stores();
       const outcomes = await Promise.allSettled([installed(a), installed(b)]);
       expect(outcomes.map((of) => of.status).sort()).toEqual(['fulfilled', 'rejected']);
+      const [loser] = outcomes.filter((of) => of.status === 'rejected');
+      expect(loser?.reason).toMatchObject({ code: 'conflict' });
+      await Promise.all([a.unlock(MACS), b.unlock(MACS)]);
       expect(await a.vaults()).toHaveLength(1);
+      expect(await b.vaults()).toEqual(await a.vaults());
     });
 
     it('is all or nothing', async () => {
       const { a } = stores();
       const twice = vault();
       const rows = { installation: installation(), vaults: [twice, twice], credentials: [], assignments: [] };
-      await expect(a.createInstallation(rows)).rejects.toMatchObject({ code: 'conflict' });
+      await expect(a.createInstallation(rows, MACS)).rejects.toMatchObject({ code: 'conflict' });
       expect(await a.installation()).toBeUndefined();
-      expect(await a.vaults()).toEqual([]);
+      await expect(a.unlock(MACS)).rejects.toMatchObject({ code: 'integrity' });
+      await installed(a);
+      expect(await a.vaults()).toHaveLength(1);
+    });
+  });
+
+  describe('the head', () => {
+    it('is what this process committed, and what another did once it is polled', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const before = b.head();
+      expect(before).toMatchObject({ epoch: 1, seq: 4, liveRows: 4, tombstones: 0 });
+      await created(a, id);
+      // Intent and its end; key, version, two objects.
+      expect(a.head()).toMatchObject({ epoch: 1, seq: before.seq + 6 });
+      expect(b.head()).toEqual(before);
+      expect(await b.pollHead()).toMatchObject({ epoch: 1, seq: before.seq + 6, liveRows: 8, mac: a.head().mac });
+      expect(b.head()).toEqual(await a.pollHead());
+      await created(b, id);
+      expect(b.head().seq).toBe(before.seq + 12);
+    });
+
+    it('is consistent with what anybody saw of it, unless they saw another or more', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const seen = a.head();
+      await created(a, id);
+      expect(await b.examine(seen)).toBe('consistent');
+      expect(await b.examine(a.head())).toBe('consistent');
+      expect(await b.examine({ ...seen, mac: new Uint8Array(32) })).toBe('forked');
+      expect(await b.examine({ ...seen, seq: a.head().seq + 1 })).toBe('rolled-back');
+      expect(await b.examine({ ...seen, epoch: 2, seq: 1 })).toBe('rolled-back');
+      expect(await b.examine({ ...seen, epoch: 0 })).toBe('past');
     });
   });
 
@@ -63,7 +126,7 @@ export function accessSuite(stores: Stores): void {
         assignment({ subject: 'another' }),
       ];
       const assignments = [...others, ...mine];
-      await a.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments });
+      await a.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments }, MACS);
       const found = await a.assignments('certificate', 'issuer', 'subject');
       expect(found).toEqual(mine.map((of) => ({ ...of, revision: 0 })));
     });

@@ -1,10 +1,22 @@
 /** Rows for store tests. Every value differs from every default, so that a swapped column shows. */
 
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHmac, randomBytes, randomUUID } from 'node:crypto';
 import type { Assignment, Credential, Installation, InternalKey, Key, KeyObject, Vault } from '../../src/keys/key.ts';
-import type { Intent, KeyStore, NewKey, NewVersion } from '../../src/store/store.ts';
+import type { Announcement, KeyStore, NewKey, NewVersion, StoreMacs } from '../../src/store/store.ts';
 
 type Fresh<T> = Omit<T, 'revision'>;
+
+/** Keys of the seals, as the token of an installation would give them; hex, so that child processes can be told. */
+export const SEAL_KEYS = { seal: randomBytes(32).toString('hex'), journal: randomBytes(32).toString('hex') };
+
+export function macsOf(keys: Readonly<Record<keyof StoreMacs, string>>): StoreMacs {
+  const hmac = (key: string) => (bytes: Uint8Array) => createHmac('sha256', Buffer.from(key, 'hex')).update(bytes).digest();
+  return { seal: hmac(keys.seal), journal: hmac(keys.journal) };
+}
+
+export const MACS = macsOf(SEAL_KEYS);
+/** Of every change that a test does not name otherwise. */
+export const REQUEST = 'request';
 
 export const hex = () => randomBytes(16).toString('hex');
 
@@ -101,7 +113,6 @@ export function object(family: KeyObject['family']): KeyObject {
 export function newVersion(over: Partial<NewVersion> = {}): NewVersion {
   return {
     id: hex(),
-    ordinal: 0,
     enabled: true,
     nbfMs: 1_700_000_000_007,
     expMs: null,
@@ -113,22 +124,21 @@ export function newVersion(over: Partial<NewVersion> = {}): NewVersion {
   };
 }
 
-export type Announcement = Omit<Intent, 'revision' | 'action'>;
-
-export function announcement(key: NewKey, objectIds: readonly string[] = []): Announcement {
+export function announcement(key: { readonly vaultId: string; readonly id: string }, objectIds: readonly string[] = []): Announcement {
   return { id: randomUUID(), vaultId: key.vaultId, keyId: key.id, objectIds, bootId: 'boot', createdMs: 1_700_000_000_010 };
 }
 
-export function destruction(objectIds: readonly string[]): Omit<Announcement, 'vaultId' | 'keyId'> {
-  return { id: randomUUID(), objectIds, bootId: 'boot', createdMs: 1_700_000_000_011 };
+export function destruction(): Omit<Announcement, 'vaultId' | 'keyId' | 'objectIds'> {
+  return { id: randomUUID(), bootId: 'boot', createdMs: 1_700_000_000_011 };
 }
 
 export const TOMBSTONE = { state: 'destroyed', destroyedMs: 1_700_000_000_012 } as const;
 
-/** Writes an installation with one vault and gives the vault. */
-export async function installed(store: KeyStore): Promise<Fresh<Vault>> {
+/** Writes an installation with one vault, unlocks the others as well, and gives the vault. */
+export async function installed(store: KeyStore, ...others: readonly KeyStore[]): Promise<Fresh<Vault>> {
   const only = vault();
-  await store.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments: [] });
+  await store.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments: [] }, MACS);
+  for (const other of others) await other.unlock(MACS);
   return only;
 }
 
@@ -136,8 +146,16 @@ export async function installed(store: KeyStore): Promise<Fresh<Vault>> {
 export async function created(store: KeyStore, vaultId: string, over: Partial<NewKey> = {}): Promise<Key> {
   const [key, version] = [newKey(vaultId, over), newVersion()];
   const intent = announcement(key, objectIds(version));
-  await store.beginCreate(intent);
-  return store.commitCreate(intent.id, key, version);
+  await store.beginCreate(intent, REQUEST);
+  return store.commitCreate(intent.id, key, version, REQUEST);
+}
+
+/** Announces and commits another version of a key. */
+export async function rotated(store: KeyStore, key: Pick<Key, 'vaultId' | 'id'>): Promise<Key> {
+  const version = newVersion();
+  const intent = announcement(key, objectIds(version));
+  await store.beginRotate(intent, REQUEST);
+  return store.commitVersion(intent.id, key.vaultId, key.id, version, REQUEST);
 }
 
 export function objectIds(version: Pick<NewVersion, 'objects'>): string[] {
@@ -146,7 +164,7 @@ export function objectIds(version: Pick<NewVersion, 'objects'>): string[] {
 
 /** Tombstone and intent in one step; the intent stays. */
 export async function destroyed(store: KeyStore, key: Key): Promise<Announcement> {
-  const intent = destruction(key.versions.flatMap(objectIds));
-  await store.beginDestroy(key.vaultId, key.id, key.revision, TOMBSTONE, intent);
-  return { ...intent, vaultId: key.vaultId, keyId: key.id };
+  const intent = destruction();
+  const { objectIds: found } = await store.beginDestroy(key.vaultId, key.id, key.revision, TOMBSTONE, intent, REQUEST);
+  return { ...intent, vaultId: key.vaultId, keyId: key.id, objectIds: found };
 }

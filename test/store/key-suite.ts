@@ -6,6 +6,8 @@ import type { KeyChange, KeyPage } from '../../src/store/store.ts';
 import type { Stores } from '../contract/store-contract.ts';
 import * as make from './fixtures.ts';
 
+const { REQUEST } = make;
+
 export function keySuite(stores: Stores): void {
   describe('keys', () => {
     it('come back as they were written, with ordinals and first revisions', async () => {
@@ -15,10 +17,10 @@ export function keySuite(stores: Stores): void {
       const objects = [make.object('private'), make.object('public')];
       const version = make.newVersion({ enabled: false, expMs: 9, publicKey: Buffer.from([0, 255, 7]), objects });
       const intent = make.announcement(key, make.objectIds(version));
-      await a.beginCreate(intent);
-      const committed = await a.commitCreate(intent.id, key, version);
+      await a.beginCreate(intent, REQUEST);
+      const committed = await a.commitCreate(intent.id, key, version, REQUEST);
       const sorted = [...objects].sort((x, y) => (x.objectId < y.objectId ? -1 : 1));
-      const versions = [{ ...version, objects: sorted, revision: 0 }];
+      const versions = [{ ...version, ordinal: 0, objects: sorted, revision: 0 }];
       expect(committed).toEqual({ ...key, ordinal: 0, revision: 0, versions });
       expect(await a.findKey(id, key.id)).toEqual(committed);
     });
@@ -27,7 +29,7 @@ export function keySuite(stores: Stores): void {
       const { a } = stores();
       const vaults = [make.vault(), make.vault()];
       const installation = make.installation();
-      await a.createInstallation({ installation, vaults, credentials: [], assignments: [] });
+      await a.createInstallation({ installation, vaults, credentials: [], assignments: [] }, make.MACS);
       const [first, second] = [vaults[0]!.id, vaults[1]!.id];
       const key = await make.created(a, first, { name: 'Same' });
       expect(await a.findKey(second, key.id)).toBeUndefined();
@@ -80,7 +82,7 @@ export function keySuite(stores: Stores): void {
       const { a } = stores();
       const { id } = await make.installed(a);
       const key = await make.created(a, id);
-      const changed = await a.updateKey(id, key.id, 0, change);
+      const changed = await a.updateKey(id, key.id, 0, change, REQUEST);
       expect(changed).toEqual({ ...key, ...change, revision: 1 });
       expect(await a.findKey(id, key.id)).toEqual(changed);
     });
@@ -89,39 +91,57 @@ export function keySuite(stores: Stores): void {
       const { a } = stores();
       const { id } = await make.installed(a);
       const key = await make.created(a, id);
-      await expect(a.updateKey(id, key.id, 1, {})).rejects.toMatchObject({ code: 'conflict' });
-      await expect(a.updateKey(id, 'unknown', 0, {})).rejects.toMatchObject({ code: 'not-found' });
-      await expect(a.updateKey('unknown', key.id, 0, {})).rejects.toMatchObject({ code: 'not-found' });
+      await expect(a.updateKey(id, key.id, 1, {}, REQUEST)).rejects.toMatchObject({ code: 'conflict' });
+      await expect(a.updateKey(id, 'unknown', 0, {}, REQUEST)).rejects.toMatchObject({ code: 'not-found' });
+      await expect(a.updateKey('unknown', key.id, 0, {}, REQUEST)).rejects.toMatchObject({ code: 'not-found' });
       expect(await a.findKey(id, key.id)).toEqual(key);
       await make.destroyed(a, key);
-      await expect(a.updateKey(id, key.id, 0, {})).rejects.toMatchObject({ code: 'conflict' });
-      await expect(a.updateKey(id, key.id, 1, {})).rejects.toMatchObject({ code: 'not-found' });
+      await expect(a.updateKey(id, key.id, 0, {}, REQUEST)).rejects.toMatchObject({ code: 'conflict' });
+      await expect(a.updateKey(id, key.id, 1, {}, REQUEST)).rejects.toMatchObject({ code: 'not-found' });
     });
 
     it('makes no tombstones: they would keep the name and announce nothing', async () => {
       const { a } = stores();
       const { id } = await make.installed(a);
       const key = await make.created(a, id);
-      await expect(a.updateKey(id, key.id, 0, { state: 'destroyed' })).rejects.toMatchObject({ code: 'internal' });
+      await expect(a.updateKey(id, key.id, 0, { state: 'destroyed' }, REQUEST)).rejects.toMatchObject({ code: 'internal' });
       expect(await a.findKey(id, key.id)).toEqual(key);
     });
   });
 
   describe('beginDestroy', () => {
-    it('makes a tombstone without versions and an intent with its objects', async () => {
+    it('makes a tombstone without versions and an intent with all its objects', async () => {
       const { a } = stores();
       const { id } = await make.installed(a);
-      const key = await make.created(a, id);
-      const intent = make.destruction(key.versions.flatMap(make.objectIds));
+      const key = await make.rotated(a, await make.created(a, id));
+      const all = key.versions.flatMap(make.objectIds);
+      const intent = make.destruction();
       const tombstone = { state: 'destroyed_compromised', destroyedMs: 77 } as const;
-      const gone = await a.beginDestroy(id, key.id, 0, tombstone, intent);
-      expect(gone).toEqual({ ...key, ...tombstone, revision: 1, versions: [] });
+      const { key: gone, objectIds } = await a.beginDestroy(id, key.id, 1, tombstone, intent, REQUEST);
+      expect(all).toHaveLength(4);
+      expect([...objectIds].sort()).toEqual([...all].sort());
+      expect(gone).toEqual({ ...key, ...tombstone, revision: 2, versions: [] });
       expect(await a.findKey(id, key.id)).toEqual(gone);
-      expect(await a.intents()).toEqual([{ ...intent, action: 'destroy', vaultId: id, keyId: key.id, revision: 0 }]);
+      const announced = { ...intent, action: 'destroy', state: 'announced', vaultId: id, keyId: key.id, objectIds, revision: 0 };
+      expect(await a.intents()).toEqual([announced]);
       expect(await a.countLiveKeys()).toBe(0);
-      await a.removeIntent(intent.id);
+      expect(await a.ofTombstones([all[0]!, 'another'])).toEqual(new Set([all[0]]));
+      expect(await a.pollHead()).toMatchObject({ tombstones: 1 });
+      await a.removeIntent(intent.id, REQUEST);
       expect(await a.intents()).toEqual([]);
       expect(await a.findKey(id, key.id)).toEqual(gone);
+      expect(await a.ofTombstones(all)).toEqual(new Set());
+    });
+
+    it('names each CKA_ID once: the halves of a key pair share theirs', async () => {
+      const { a } = stores();
+      const { id } = await make.installed(a);
+      const half = make.object('private');
+      const [key, version] = [make.newKey(id, { kind: 'EC' }), make.newVersion({ objects: [half, { ...half, family: 'public' }] })];
+      const intent = make.announcement(key);
+      await a.beginCreate(intent, REQUEST);
+      const pair = await a.commitCreate(intent.id, key, version, REQUEST);
+      expect(await make.destroyed(a, pair)).toMatchObject({ objectIds: [half.objectId] });
     });
 
     it('refuses another revision, an unknown key and a tombstone, and then leaves no intent', async () => {
@@ -129,7 +149,7 @@ export function keySuite(stores: Stores): void {
       const { id } = await make.installed(a);
       const key = await make.created(a, id);
       const destroy = (keyId: string, revision: number) =>
-        a.beginDestroy(id, keyId, revision, make.TOMBSTONE, make.destruction([]));
+        a.beginDestroy(id, keyId, revision, make.TOMBSTONE, make.destruction(), REQUEST);
       await expect(destroy(key.id, 3)).rejects.toMatchObject({ code: 'conflict' });
       await expect(destroy('unknown', 0)).rejects.toMatchObject({ code: 'not-found' });
       expect(await a.intents()).toEqual([]);
@@ -143,9 +163,11 @@ export function keySuite(stores: Stores): void {
       const { a } = stores();
       const { id } = await make.installed(a);
       const [key, other] = [await make.created(a, id), await make.created(a, id)];
-      const intent = await make.destroyed(a, other);
-      await expect(a.beginDestroy(id, key.id, 0, make.TOMBSTONE, intent)).rejects.toMatchObject({ code: 'conflict' });
+      const { id: taken } = await make.destroyed(a, other);
+      const intent = { ...make.destruction(), id: taken };
+      await expect(a.beginDestroy(id, key.id, 0, make.TOMBSTONE, intent, REQUEST)).rejects.toMatchObject({ code: 'conflict' });
       expect(await a.findKey(id, key.id)).toEqual(key);
+      expect(await a.pollHead()).toMatchObject({ tombstones: 1 });
     });
   });
 }

@@ -8,26 +8,15 @@ import { openPostgresEngine } from '../../src/store/postgres-engine.ts';
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres.ts';
 import type { Engine } from '../../src/store/engine.ts';
 import { dropDatabase, PASSWORD, PASSWORD_USER, query, sharedPostgres } from '../support/postgres.ts';
-import { storeContract, type OpenedStores } from '../contract/store-contract.ts';
+import { storeContract } from '../contract/store-contract.ts';
 import * as make from './fixtures.ts';
+import { openTwo } from './postgres-databases.ts';
 
 const UNAVAILABLE = { code: 'store-unavailable', retryAfter: 1 };
 
 const options = (url: string) => ({ url, bootId: randomUUID(), staleMaxMs: 1_000 });
 
-async function openTwo(): Promise<OpenedStores> {
-  const url = await sharedPostgres().createDatabase();
-  await migratePostgres(url);
-  const [a, b] = await Promise.all([openPostgresStore(options(url)), openPostgresStore(options(url))]);
-  const dispose = async () => {
-    await Promise.all([a.close(), b.close()]);
-    await dropDatabase(url);
-  };
-  return { a, b, dispose };
-}
-
-// The statements are not the engine's; its own counters are tested in postgres-watch.test.ts.
-storeContract('PostgreSQL', openTwo, { announcements: true });
+storeContract('PostgreSQL', openTwo);
 
 describe('opening PostgreSQL', () => {
   let url: string;
@@ -48,6 +37,7 @@ describe('opening PostgreSQL', () => {
     await first.close();
     await migratePostgres(url);
     const second = await openPostgresStore(options(url));
+    await second.unlock(make.MACS);
     expect(await second.vaults()).toMatchObject([{ id }]);
     await second.close();
   });
@@ -85,6 +75,7 @@ describe('opening PostgreSQL', () => {
     const as = new URL(url);
     as.username = PASSWORD_USER;
     const store = await openPostgresStore({ ...options(as.href), password: PASSWORD });
+    await store.unlock(make.MACS);
     expect(await store.vaults()).toHaveLength(1);
     await store.close();
     for (const password of ['wrong', undefined]) {

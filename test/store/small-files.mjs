@@ -1,13 +1,17 @@
-// Fills the store named by its argument under a limit on file size until a commit fails, lifts the limit, and commits
+// Fills the store named by its first argument, sealed with the keys that follow, under a limit on file size until a commit fails, lifts the limit, and commits
 // again. Prints what the failure was and how many keys are there. Started under `prlimit`; runs from dist.
 import process from 'node:process';
+import { createHmac } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
 import { openSqliteStore } from '../../dist/store/sqlite.js';
 
-const store = await openSqliteStore(process.argv[2]);
+const [path, ...keys] = process.argv.slice(2);
+const [seal, journal] = keys.map((key) => (bytes) => createHmac('sha256', Buffer.from(key, 'hex')).update(bytes).digest());
+const store = await openSqliteStore(path, 'boot');
+await store.unlock({ seal, journal });
 const [{ id: vaultId }] = await store.vaults();
 const begin = (n) =>
-  store.beginCreate({ id: `i${n}`, vaultId, keyId: `k${n}`, objectIds: ['0'.repeat(2_000)], bootId: 'b', createdMs: 1 });
+  store.beginCreate({ id: `i${n}`, vaultId, keyId: `k${n}`, objectIds: ['0'.repeat(2_000)], bootId: 'b', createdMs: 1 }, 'r');
 
 let acknowledged = 0;
 let failure;

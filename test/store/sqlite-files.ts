@@ -1,12 +1,13 @@
 /** SQLite databases in temporary directories, and a look at their rows past the store. */
 
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import type { Schema } from '../../src/store/schema.ts';
-import { immediateDialect } from '../../src/store/sqlite-driver.ts';
+import { sqliteDialect } from '../../src/store/sqlite-driver.ts';
 import { migrateSqlite, openSqliteStore } from '../../src/store/sqlite.ts';
 import type { OpenedStores } from '../contract/store-contract.ts';
 
@@ -23,13 +24,14 @@ export async function openTwo(): Promise<SqliteStores> {
   const directory = await temporaryDirectory();
   const path = join(directory.path, 'kms.db');
   await migrateSqlite(path);
-  const [a, b] = [await openSqliteStore(path), await openSqliteStore(path)];
+  const boots = [randomUUID(), randomUUID()] as const;
+  const [a, b] = [await openSqliteStore(path, boots[0]), await openSqliteStore(path, boots[1])];
   const dispose = async () => {
     await a.close();
     await b.close();
     await directory.remove();
   };
-  return { a, b, path, dispose };
+  return { a, b, boots, path, dispose };
 }
 
 /** Runs `work` on a connection of its own, as an operator with a shell would. */
@@ -38,7 +40,7 @@ export async function behindTheStore<T>(
   work: (db: Kysely<Schema & { kysely_migration: { name: string; timestamp: string } }>) => Promise<T>,
 ): Promise<T> {
   const db = new Kysely<Schema & { kysely_migration: { name: string; timestamp: string } }>({
-    dialect: immediateDialect(new Database(path)),
+    dialect: sqliteDialect(new Database(path), 'write'),
   });
   try {
     return await work(db);

@@ -1,11 +1,10 @@
-/** The SQLite store: the contract, then what is its own: rows kept, query plan, waiting for locks, opening. */
+/** The SQLite store: the contract, then what is its own: rows kept, waiting for locks, opening. */
 
 import { spawnSync } from 'node:child_process';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import Database from 'better-sqlite3';
-import { pageQuery } from '../../src/store/key-statements.ts';
 import { migrateSqlite, openSqliteStore } from '../../src/store/sqlite.ts';
 import { storeContract } from '../contract/store-contract.ts';
 import * as make from './fixtures.ts';
@@ -13,6 +12,7 @@ import { behindTheStore, openTwo, temporaryDirectory, type SqliteStores } from '
 
 storeContract('SQLite', openTwo);
 
+const { REQUEST } = make;
 const UNAVAILABLE = { code: 'store-unavailable' };
 
 describe('SQLite rows', () => {
@@ -36,20 +36,9 @@ describe('SQLite rows', () => {
       }));
     const intent = await make.destroyed(a, key);
     expect(await count()).toEqual({ versions: 1, objects: 2, counters: 1 });
-    await a.removeIntent(intent.id);
+    await a.removeIntent(intent.id, REQUEST);
     expect(await count()).toEqual({ versions: 1, objects: 0, counters: 0 });
     expect(await a.findKey(id, other.id)).toEqual(other);
-  });
-
-  it('of an intent whose revision was raised: the late commit fails', async () => {
-    const { a, path } = stores;
-    const { id } = await make.installed(a);
-    const key = make.newKey(id);
-    const intent = make.announcement(key);
-    await a.beginCreate(intent);
-    await behindTheStore(path, (db) => db.updateTable('intent').set({ revision: 1 }).execute());
-    await expect(a.commitCreate(intent.id, key, make.newVersion())).rejects.toMatchObject({ code: 'conflict' });
-    expect(await a.intents()).toMatchObject([{ id: intent.id, revision: 1 }]);
   });
 
   it('with a damaged list are refused as integrity', async () => {
@@ -62,23 +51,10 @@ describe('SQLite rows', () => {
     }
   });
 
-  it('of a page are a range of an index', async () => {
-    const plan = await behindTheStore(stores.path, (db) => {
-      const page = { vaultId: 'v', states: ['active', 'deactivated'], afterOrdinal: 5, limit: 10 } as const;
-      const { sql, parameters } = pageQuery(db.withTables(), page).compile();
-      const database = new Database(stores.path, { readonly: true });
-      const steps = database.prepare<unknown[], { detail: string }>(`explain query plan ${sql}`).all(...parameters);
-      database.close();
-      return Promise.resolve(steps.map((step) => step.detail));
-    });
-    expect(plan).toContain('SEARCH key USING INDEX key_ordinal (vault_id=? AND ordinal>?)');
-    expect(plan.filter((detail) => detail.startsWith('SCAN') && !detail.startsWith('SCAN k'))).toEqual([]);
-  });
-
   it('lie in files that only the owner may read', async () => {
     await make.installed(stores.a);
     const names = await readdir(dirname(stores.path));
-    expect(names.sort()).toEqual(['kms.db', 'kms.db-shm', 'kms.db-wal']);
+    expect(names.sort()).toEqual(['kms.db', 'kms.db-shm', 'kms.db-wal', 'kms.db.id']);
     for (const name of names) {
       expect((await stat(join(dirname(stores.path), name))).mode & 0o777).toBe(0o600);
     }
@@ -88,13 +64,13 @@ describe('SQLite rows', () => {
 describe('a locked SQLite database', () => {
   it('is waited for without holding up the event loop or readers, then is store-unavailable, then serves again', async () => {
     const { a, b, path, dispose } = await openTwo();
-    const { id } = await make.installed(a);
+    const { id } = await make.installed(a, b);
     const key = await make.created(a, id);
     const other = new Database(path);
     other.exec('begin immediate');
 
     const started = performance.now();
-    const writers = Promise.allSettled([0, 1, 2].map((n) => a.updateKey(id, key.id, 0, { label: String(n) })));
+    const writers = Promise.allSettled([0, 1, 2].map((n) => a.updateKey(id, key.id, 0, { label: String(n) }, REQUEST)));
     let turns = 0;
     const timer = setInterval(() => turns++, 10);
     expect(await a.findKey(id, key.id)).toEqual(key);
@@ -112,7 +88,7 @@ describe('a locked SQLite database', () => {
 
     other.exec('rollback');
     other.close();
-    expect(await a.updateKey(id, key.id, 0, { label: 'free' })).toMatchObject({ label: 'free' });
+    expect(await a.updateKey(id, key.id, 0, { label: 'free' }, REQUEST)).toMatchObject({ label: 'free' });
     await dispose();
   });
 
@@ -123,7 +99,7 @@ describe('a locked SQLite database', () => {
     const other = new Database(path);
     other.exec('begin immediate');
     setTimeout(() => other.exec('rollback'), 300);
-    expect(await a.updateKey(id, key.id, 0, {})).toMatchObject({ revision: 1 });
+    expect(await a.updateKey(id, key.id, 0, {}, REQUEST)).toMatchObject({ revision: 1 });
     other.close();
     await dispose();
   });
@@ -139,16 +115,16 @@ describe('opening SQLite', () => {
   afterEach(() => directory.remove());
 
   it('creates nothing', async () => {
-    await expect(openSqliteStore(path)).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining(path) });
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining(path) });
     expect(await readdir(directory.path)).toEqual([]);
   });
 
   it('refuses an older schema', async () => {
     await writeFile(path, '');
-    await expect(openSqliteStore(path)).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining('older') });
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining('older') });
     await migrateSqlite(path);
     await behindTheStore(path, (db) => db.deleteFrom('kysely_migration').execute());
-    await expect(openSqliteStore(path)).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining('older') });
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject({ ...UNAVAILABLE, message: expect.stringContaining('older') });
   });
 
   it('and migrating refuse a newer schema', async () => {
@@ -156,13 +132,13 @@ describe('opening SQLite', () => {
     const later = { name: '9999-later', timestamp: '2999-01-01T00:00:00.000Z' };
     await behindTheStore(path, (db) => db.insertInto('kysely_migration').values(later).execute());
     const refusal = { ...UNAVAILABLE, message: expect.stringContaining('newer') };
-    await expect(openSqliteStore(path)).rejects.toMatchObject(refusal);
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject(refusal);
     await expect(migrateSqlite(path)).rejects.toMatchObject(refusal);
   });
 
   it('refuses what is not a database, and a damaged one', async () => {
     await writeFile(path, 'x'.repeat(8_192));
-    await expect(openSqliteStore(path)).rejects.toMatchObject(UNAVAILABLE);
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject(UNAVAILABLE);
     await expect(migrateSqlite(path)).rejects.toMatchObject(UNAVAILABLE);
     await expect(migrateSqlite(directory.path)).rejects.toMatchObject(UNAVAILABLE);
     await expect(migrateSqlite(join(directory.path, 'missing', 'kms.db'))).rejects.toMatchObject(UNAVAILABLE);
@@ -170,19 +146,20 @@ describe('opening SQLite', () => {
     await migrateSqlite(path);
     const { size } = await stat(path);
     await writeFile(path, Buffer.alloc(size - 4_096, 'x'), { flag: 'r+' });
-    await expect(openSqliteStore(path)).rejects.toMatchObject(UNAVAILABLE);
+    await expect(openSqliteStore(path, 'boot')).rejects.toMatchObject(UNAVAILABLE);
   });
 
   it('works again and again, two migrations at a time; rows stay', async () => {
     await Promise.all([migrateSqlite(path), migrateSqlite(path)]);
-    const first = await openSqliteStore(path);
+    const first = await openSqliteStore(path, 'boot');
     const { id } = await make.installed(first);
     await first.close();
     await migrateSqlite(path);
-    const second = await openSqliteStore(path);
+    const second = await openSqliteStore(path, 'boot');
+    await second.unlock(make.MACS);
     expect(await second.vaults()).toMatchObject([{ id }]);
     await second.close();
-    expect(await readdir(directory.path)).toEqual(['kms.db']);
+    expect((await readdir(directory.path)).sort()).toEqual(['kms.db', 'kms.db.id']);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
   });
 

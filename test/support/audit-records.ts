@@ -8,6 +8,7 @@ export interface SeenRecord {
   readonly result: string;
   readonly boot: string;
   readonly requestId?: string;
+  readonly reason?: string;
   readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }
 

@@ -14,7 +14,7 @@ export interface SeenObject {
   readonly handle: ck.Handle;
   readonly class: 'secret' | 'private' | 'public' | 'other';
   readonly label: string;
-  /** CKA_ID in hex. */
+  /** CKA_ID in hex; empty for data objects, which have none. */
   readonly id: string;
 }
 

@@ -1,0 +1,3 @@
+import { killAtRandom } from './kill9.ts';
+
+killAtRandom('SQLite', () => Promise.resolve({}));
