@@ -22,7 +22,8 @@ const path = (name: string): string => join(kms.home, name);
 const migrate = (...args: readonly string[]): Promise<Ended> => runKms(kms.environment, 'migrate', ...args);
 
 beforeAll(async () => {
-  kms = await Installation.make();
+  // On a machine under load a poll of PostgreSQL may take longer than the default allows.
+  kms = await Installation.make({ KMS_STORE_STALE_MAX_MS: '10000' });
   url = await sharedPostgres().createDatabase();
   await kms.start();
   const client = kms.client();
