@@ -46,11 +46,16 @@ export const signatureAlgorithm = z.enum([
 ]);
 const protectionLevel = z.enum(['SOFTWARE', 'HSM', 'MANAGED_HSM', 'CLOUD_HSM']);
 const context = characters(0, 64);
-const keyName = characters(1, 32);
+const keyName = stored(characters(1, 32));
+
+/** A text that is kept: PostgreSQL has no NUL in texts. */
+function stored(text: z.ZodString): z.ZodString {
+  return text.refine((value) => !value.includes('\u0000'), { error: 'expected no NUL' });
+}
 
 export const createBody = z.looseObject({
   name: keyName,
-  context: context.nullish(),
+  context: stored(context).nullish(),
   type: keyType.nullish(),
   size: z.int().nullish(),
   curve: curve.nullish(),

@@ -37,9 +37,17 @@ test.each(['application/json; charset=utf-8', 'text/json', 'application/merge-pa
 );
 
 test('takes names of 1 and of 32 characters, counted as code points, and gives them back as they came', async () => {
-  for (const name of ['x', '🔑'.repeat(32), ' two  spaces ', 'e\u0301', '\u00e9', '\u0000']) {
+  for (const name of ['x', '🔑'.repeat(32), ' two  spaces ', 'e\u0301', '\u00e9', '\u0001']) {
     expect((await admin.call('PATCH', path, { name })).json).toMatchObject({ name });
     expect((await admin.get(path)).json).toMatchObject({ name });
+  }
+});
+
+test('refuses a NUL, which PostgreSQL cannot keep, here and in a new key', async () => {
+  const refused = await admin.call('PATCH', path, { name: 'a\u0000b' });
+  expect({ status: refused.status, errors: refused.json.errors }).toEqual({ status: 400, errors: ['name: expected no NUL'] });
+  for (const body of [{ name: 'a\u0000b' }, { name: 'fine', context: '\u0000' }]) {
+    expect((await admin.post('/servicekey', { type: 'oct', size: 128, ...body })).status).toBe(400);
   }
 });
 
