@@ -275,9 +275,14 @@ export class StatementStore implements KeyStore {
     return this.#transaction((db) => processes.clearPinLatches(db));
   }
 
-  exclusively<T>(run: () => Promise<T>) {
+  /** The lock is the database's, which may fail it; what `run` throws is its own. */
+  async exclusively<T>(run: () => Promise<T>) {
     this.#assertOpen();
-    return this.#engine.exclusively(run);
+    try {
+      return await this.#engine.exclusively(run);
+    } catch (error) {
+      throw this.#engine.fault(error) === 'database' ? meaning(this.#engine, error) : error;
+    }
   }
 
   changeCounter(): number {
