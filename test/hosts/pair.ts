@@ -26,12 +26,13 @@ export class Pair {
     this.b = b;
   }
 
-  /** Neither is started. @param settings of both hosts */
-  static async make(settings: NodeJS.ProcessEnv = {}): Promise<Pair> {
+  /** Neither is started. @param settings of both hosts @param beforeJoining called when there is only host A */
+  static async make(settings: NodeJS.ProcessEnv = {}, beforeJoining: (a: Installation) => void = () => undefined): Promise<Pair> {
     const postgres = await TestPostgres.start();
     const url = await postgres.createDatabase();
     const own = { KMS_SERVER_PROCESSES: '1', KMS_STORE_URL: url, ...settings };
     const a = await Installation.make(own);
+    beforeJoining(a);
     return new Pair(postgres, url, a, await Installation.join(a, url, own));
   }
 

@@ -64,9 +64,15 @@ export class Installation {
     this.environment = { PATH: process.env['PATH'], KMS_HOME: home, ...drain, ...ports, ...extra };
   }
 
-  /** `kms init --dev` in a fresh home. @param extra settings for all commands, such as KMS_SERVER_PROCESSES */
-  static async make(extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+  /**
+   * `kms init --dev` in a fresh home.
+   *
+   * @param extra settings for all commands, such as KMS_SERVER_PROCESSES
+   * @param prepare called with the home while it is empty
+   */
+  static async make(extra: NodeJS.ProcessEnv = {}, prepare: (home: string) => void = () => undefined): Promise<Installation> {
     const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+    prepare(home);
     const installation = new Installation(home, await freePorts(3), extra);
     await installation.command('init', '--dev');
     return installation;
