@@ -276,13 +276,11 @@ export class StatementStore implements KeyStore {
   }
 
   /** The lock is the database's, which may fail it; what `run` throws is its own. */
-  async exclusively<T>(run: () => Promise<T>) {
+  exclusively<T>(run: () => Promise<T>): Promise<T> {
     this.#assertOpen();
-    try {
-      return await this.#engine.exclusively(run);
-    } catch (error) {
+    return this.#engine.exclusively(run).catch((error: unknown) => {
       throw this.#engine.fault(error) === 'database' ? meaning(this.#engine, error) : error;
-    }
+    });
   }
 
   changeCounter(): number {

@@ -17,15 +17,13 @@ import type { Disks } from './disks.ts';
 import {
   type Ask, auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
 } from './invariants.ts';
-import { ChaosClient, Load } from './load.ts';
+import { asking, ChaosClient, Load } from './load.ts';
 import { type Entry, Recorder, succeeded } from './recorder.ts';
 import type { Asked } from './requests.ts';
 
 const MODULE = '/usr/lib/softhsm/libsofthsm2.so';
 const PROFILE = 'hsm-config/softhsm-2.6.1.yaml';
 const POLL_MS = 100;
-/** Clients that ask for the checks at the end. */
-const CHECKERS = 6;
 
 export interface FieldOptions {
   /** Settings of the service beside those of the test. */
@@ -238,22 +236,8 @@ export class Field {
     ];
   }
 
-  /** For checks: several clients, each with one request at a time. */
-  async asking<T>(use: (ask: Ask) => Promise<T>): Promise<T> {
-    const clients = Array.from({ length: CHECKERS }, () => new ChaosClient(this.kms, this.recorder));
-    const idle = [...clients];
-    try {
-      return await use(async (asked) => {
-        const client = idle.pop() ?? new ChaosClient(this.kms, this.recorder);
-        try {
-          return await client.ask(asked);
-        } finally {
-          idle.push(client);
-        }
-      });
-    } finally {
-      for (const client of idle) client.close();
-    }
+  asking<T>(use: (ask: Ask) => Promise<T>): Promise<T> {
+    return asking(this.kms, this.recorder, use);
   }
 }
 

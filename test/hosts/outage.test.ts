@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   honestErrors, monotonicState, noAcknowledgedKeyLost, nothingUndecryptable, rightKey,
 } from '../chaos/invariants.ts';
-import { ChaosClient, Load } from '../chaos/load.ts';
+import { asking, Load } from '../chaos/load.ts';
 import { type Entry, Recorder, succeeded } from '../chaos/recorder.ts';
 import { seconds, short } from '../chaos/scenarios.ts';
 import { auditRecords, unrecorded } from '../support/audit-records.ts';
@@ -81,10 +81,10 @@ test('nothing was lost, mixed up or made a lie of, on either host', async () => 
   const state = monotonicState(recorder);
   expect(short([...honestErrors(recorder), ...rightKey(recorder), ...state])).toEqual([]);
   for (const host of pair.hosts) {
-    const client = new ChaosClient(host, recorder);
-    const ask = client.ask.bind(client);
-    expect(short([...(await noAcknowledgedKeyLost(recorder, ask)), ...(await nothingUndecryptable(recorder, ask))])).toEqual([]);
-    client.close();
+    expect(short(await asking(host, recorder, async (ask) => [
+      ...(await noAcknowledgedKeyLost(recorder, ask)),
+      ...(await nothingUndecryptable(recorder, ask)),
+    ]))).toEqual([]);
   }
 }, 300_000);
 
