@@ -39,7 +39,7 @@ import { PinLatches } from './keys/pin-latches.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
 import { birthOf, isRunning } from './own-process.ts';
-import { openStore, pinFile, tokenOptions, tokenSetup } from './parts.ts';
+import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
 import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
 import type { KeyStore, Witness } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
@@ -153,7 +153,9 @@ export class App {
   static async start(config: Config, events: AppEvents): Promise<App> {
     const bootId = randomHex(8);
     const logger = createLogger({ level: config.log.level, base: { pid: process.pid, boot: bootId } });
-    const { store, installation } = await openInstalled(config, bootId, logger);
+    const { store, installation } = await openInstalled(config, bootId, (err) => {
+      logger.warn({ err }, 'the store does not answer yet');
+    });
     const audit = await openAuditLog({
       directory: paths.audit(config.home),
       hostId: config.hostId,
@@ -405,24 +407,6 @@ interface Parts {
   readonly installation: Installation;
   readonly bootId: string;
   readonly logger: Logger;
-}
-
-const REOPEN_MS = 1000;
-
-/** A database server that is away for a while is waited for; what cannot get better by itself is thrown. */
-async function openInstalled(config: Config, bootId: string, logger: Logger): Promise<Pick<Parts, 'store' | 'installation'>> {
-  for (;;) {
-    try {
-      const store = await openStore(config, bootId);
-      const installation = await store.installation();
-      if (installation === undefined) throw new KmsError('internal', 'no installation here: run `kms init` first');
-      return { store, installation };
-    } catch (err) {
-      if (config.store.url === '' || !(err instanceof KmsError) || err.code !== 'store-unavailable') throw err;
-      logger.warn({ err }, 'the store does not answer yet');
-      await new Promise((resolve) => setTimeout(resolve, REOPEN_MS));
-    }
-  }
 }
 
 function noKey(): never {

@@ -2,7 +2,9 @@
 
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config.ts';
+import { KmsError } from './errors.ts';
 import { paths, profilePath } from './home.ts';
 import { loadProfile, type Profile } from './pkcs11/token.ts';
 import type { Engine } from './store/engine.ts';
@@ -10,11 +12,46 @@ import { migratePostgres, openPostgresCarrier, openPostgresStore, preparePostgre
 import { migrateSqlite, openEngine, openSqliteStore, prepareSqlite } from './store/sqlite.ts';
 import type { KeyStore } from './store/store.ts';
 
+const REOPEN_MS = 1000;
+
 /** Opens the store of the installation; it must have the newest schema. @throws KmsError `store-unavailable` */
 export async function openStore(config: Config, bootId: string): Promise<KeyStore> {
   const { url, staleMaxMs } = config.store;
   if (url === '') return openSqliteStore(paths.store(config.home), bootId);
   return openPostgresStore({ url, password: storePassword(config), bootId, staleMaxMs });
+}
+
+type Installed = { readonly store: KeyStore; readonly installation: NonNullable<Awaited<ReturnType<KeyStore['installation']>>> };
+
+/**
+ * `openStore`, and what the store says of its installation. A database server that is away for a while is waited for.
+ *
+ * @param waiting called before each pause
+ * @throws KmsError `internal` when there is no installation; `store-unavailable` for another schema, and always of SQLite
+ */
+export async function openInstalled(config: Config, bootId: string, waiting: (error: KmsError) => void): Promise<Installed> {
+  for (;;) {
+    try {
+      return await installed(await openStore(config, bootId), config);
+    } catch (error) {
+      if (config.store.url === '' || !(error instanceof KmsError) || error.code !== 'store-unavailable') throw error;
+      // It did answer: the schema is another one.
+      if (error.cause === undefined) throw error;
+      waiting(error);
+      await sleep(REOPEN_MS);
+    }
+  }
+}
+
+async function installed(store: KeyStore, { home }: Config): Promise<Installed> {
+  try {
+    const installation = await store.installation();
+    if (installation === undefined) throw new KmsError('internal', `no installation in ${home}: run \`kms init --dev\`, or set KMS_HOME`);
+    return { store, installation };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 /** Brings the store to this code's schema; makes it if need be. @throws KmsError `store-unavailable` */

@@ -6,8 +6,8 @@ import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
-import { openStore } from '../parts.ts';
-import { createLogger } from '../telemetry/log.ts';
+import { openInstalled } from '../parts.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
 import { readAdmin } from './join.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
@@ -20,9 +20,9 @@ function isLoopback(address: string): boolean {
 /** @returns the exit code, when the service has ended */
 export async function serve(options: { readonly devExposed: boolean }): Promise<number> {
   const config = loadConfig(process.env);
-  const kind = await installationKind(config);
-  assertNotExposed(config, kind, options.devExposed);
   const logger = createLogger({ level: config.log.level, base: { pid: process.pid } });
+  const kind = await installationKind(config, logger);
+  assertNotExposed(config, kind, options.devExposed);
   return new Promise((resolve, reject) => {
     let ports: Readonly<Record<Port, number>> | undefined;
     const supervisor = new Supervisor(config, logger, {
@@ -41,17 +41,15 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
   });
 }
 
-async function installationKind(config: Config): Promise<'dev' | 'prod'> {
-  const none = new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
-  if (config.store.url === '' && !existsSync(paths.store(config.home))) throw none;
-  const store = await openStore(config, 'supervisor');
-  try {
-    const installation = await store.installation();
-    if (installation === undefined) throw none;
-    return installation.kind;
-  } finally {
-    await store.close();
+async function installationKind(config: Config, logger: Logger): Promise<'dev' | 'prod'> {
+  if (config.store.url === '' && !existsSync(paths.store(config.home))) {
+    throw new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
   }
+  const { store, installation } = await openInstalled(config, 'supervisor', (err) => {
+    logger.warn({ err }, 'the store does not answer yet');
+  });
+  await store.close();
+  return installation.kind;
 }
 
 /** A development installation hands out keys more easily than anybody beyond this machine should see. */

@@ -279,9 +279,12 @@ export class StatementStore implements KeyStore {
     return this.#transaction((db) => processes.clearPinLatches(db));
   }
 
-  exclusively<T>(run: () => Promise<T>) {
+  /** The lock is the database's, which may fail it; what `run` throws is its own. */
+  exclusively<T>(run: () => Promise<T>): Promise<T> {
     this.#assertOpen();
-    return this.#engine.exclusively(run);
+    return this.#engine.exclusively(run).catch((error: unknown) => {
+      throw this.#engine.fault(error) === 'database' ? meaning(this.#engine, error) : error;
+    });
   }
 
   changeCounter(): number {

@@ -2,7 +2,6 @@
 // the gate, several things at once, and says what came of each. Its parent plays the supervisor.
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bind, open, packJwe } from '../../dist/api/okms/ciphertext.js';
@@ -38,7 +37,7 @@ const app = await App.start(config, {
 });
 tell({ kind: 'started' });
 await app.whenReady();
-const admin = new X509Certificate(readFileSync(join(config.home, 'clients', 'admin.pem')));
+const admin = new X509Certificate(readFileSync(process.env.ADMIN_CERTIFICATE));
 const principal = await identified(readCertificate(admin.raw, [authority(app.installation.accessCa)]));
 
 const acts = {

@@ -56,8 +56,9 @@ export class Host {
   readonly turns: Readonly<Record<Turn, Turns>> = { login: new Turns(LOGIN_SPACING_MS), change: new Turns(0) };
   readonly environment: NodeJS.ProcessEnv;
 
-  constructor({ environment }: Installation) {
-    this.environment = environment;
+  /** A joined host has no administrator of its own. */
+  constructor({ environment, admin }: Installation) {
+    this.environment = { ...environment, ADMIN_CERTIFICATE: admin.cert };
   }
 
   start(): Actor {

@@ -13,18 +13,17 @@ import { FaultShim } from '../fault/shim.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { Installation } from '../support/installation.ts';
 import { eventually } from '../support/load.ts';
+import type { Disks } from './disks.ts';
 import {
   type Ask, auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
 } from './invariants.ts';
-import { ChaosClient, Load } from './load.ts';
+import { asking, ChaosClient, Load } from './load.ts';
 import { type Entry, Recorder, succeeded } from './recorder.ts';
 import type { Asked } from './requests.ts';
 
 const MODULE = '/usr/lib/softhsm/libsofthsm2.so';
 const PROFILE = 'hsm-config/softhsm-2.6.1.yaml';
 const POLL_MS = 100;
-/** Clients that ask for the checks at the end. */
-const CHECKERS = 6;
 
 export interface FieldOptions {
   /** Settings of the service beside those of the test. */
@@ -34,6 +33,8 @@ export interface FieldOptions {
   /** Further variables of the shim. */
   readonly shim?: Readonly<Record<string, string>>;
   readonly clients?: number;
+  /** Of token, store and audit; else they are on one that nobody fills. */
+  readonly disks?: Disks;
 }
 
 export interface Readiness {
@@ -61,23 +62,26 @@ export class Field {
   /** From the end of the fault to the first `ready`. */
   recoveredMs = Number.NaN;
   readonly #directory: string;
+  readonly #disks: Disks | undefined;
 
-  private constructor(kms: Installation, shim: FaultShim, directory: string, clients: number) {
+  private constructor(kms: Installation, shim: FaultShim, directory: string, { clients = 12, disks }: FieldOptions) {
+    this.#disks = disks;
     this.kms = kms;
     this.shim = shim;
     this.#directory = directory;
     this.load = new Load(kms, this.recorder, clients);
   }
 
-  static async make({ settings = {}, handles = 'fixed', shim: extra = {}, clients = 12 }: FieldOptions): Promise<Field> {
+  static async make(options: FieldOptions): Promise<Field> {
+    const { settings = {}, handles = 'fixed', shim: extra = {}, disks } = options;
     const directory = mkdtempSync(join(tmpdir(), 'kms-chaos-'));
     const shim = new FaultShim(directory, MODULE);
     const profile = shim.profile(PROFILE, extra);
     const document = parseDocument(readFileSync(profile, 'utf8'));
     document.set('handles', handles);
     writeFileSync(profile, document.toString());
-    const kms = await Installation.make({ KMS_SERVER_PROCESSES: '2', KMS_HSM_PROFILE: profile, ...settings });
-    return new Field(kms, shim, directory, clients);
+    const kms = await Installation.make({ KMS_SERVER_PROCESSES: '2', KMS_HSM_PROFILE: profile, ...settings }, (home) => disks?.mount(home));
+    return new Field(kms, shim, directory, options);
   }
 
   /** Ends the service whatever state it is in. */
@@ -85,6 +89,8 @@ export class Field {
     // Calls that hang would hold the processes for as long as the supervisor lets them.
     this.shim.set(['release']);
     await this.load.stop();
+    await this.kms.stop();
+    this.#disks?.unmount();
     await this.kms.remove();
     rmSync(this.#directory, { recursive: true, force: true });
   }
@@ -230,22 +236,8 @@ export class Field {
     ];
   }
 
-  /** For checks: several clients, each with one request at a time. */
-  async asking<T>(use: (ask: Ask) => Promise<T>): Promise<T> {
-    const clients = Array.from({ length: CHECKERS }, () => new ChaosClient(this.kms, this.recorder));
-    const idle = [...clients];
-    try {
-      return await use(async (asked) => {
-        const client = idle.pop() ?? new ChaosClient(this.kms, this.recorder);
-        try {
-          return await client.ask(asked);
-        } finally {
-          idle.push(client);
-        }
-      });
-    } finally {
-      for (const client of idle) client.close();
-    }
+  asking<T>(use: (ask: Ask) => Promise<T>): Promise<T> {
+    return asking(this.kms, this.recorder, use);
   }
 }
 

@@ -6,11 +6,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Installation } from '../support/installation.ts';
 import { Wire } from '../support/wire.ts';
+import type { Ask } from './invariants.ts';
 import { type ChaosKey, type Entry, type Kind, type Recorder, succeeded } from './recorder.ts';
 import { type Asked, create, dataKey, deactivate, decrypt, destroy, encrypt, get, list, sign, verify } from './requests.ts';
 
 /** A client that waited this long has found a request that is never answered. */
 const PATIENCE_MS = 90_000;
+/** Clients that ask for the checks at the end. */
+const CHECKERS = 6;
 /** Leaves the machine some time for the other suites. */
 const PAUSE_MS = 10;
 const PAUSE_AFTER_FAILURE_MS = 40;
@@ -53,6 +56,24 @@ export class ChaosClient {
     } finally {
       clearTimeout(timer);
     }
+  }
+}
+
+/** For checks: several clients, each with one request at a time. */
+export async function asking<T>(kms: Installation, recorder: Recorder, use: (ask: Ask) => Promise<T>): Promise<T> {
+  const clients = Array.from({ length: CHECKERS }, () => new ChaosClient(kms, recorder));
+  const idle = [...clients];
+  try {
+    return await use(async (asked) => {
+      const client = idle.pop() ?? new ChaosClient(kms, recorder);
+      try {
+        return await client.ask(asked);
+      } finally {
+        idle.push(client);
+      }
+    });
+  } finally {
+    for (const client of idle) client.close();
   }
 }
 

@@ -9,6 +9,7 @@ import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Engine } from '../../src/store/engine.ts';
 import { openPostgresEngine } from '../../src/store/postgres-engine.ts';
+import { migratePostgres, openPostgresStore } from '../../src/store/postgres.ts';
 import { TestPostgres, query } from '../support/postgres.ts';
 
 const STALE_MS = 2_000;
@@ -223,6 +224,19 @@ describe('a server that goes away', () => {
     await commit(a);
     expect(a.engine.changeCounter()).not.toBe(again);
     expect(await a.engine.exclusively(async () => 2)).toBe(2);
+  });
+
+  it('a lock that cannot be had is store-unavailable for whoever asks the store', async () => {
+    const locks = await server.createDatabase();
+    await migratePostgres(locks);
+    const store = await openPostgresStore({ url: locks, bootId: randomUUID(), staleMaxMs: STALE_MS });
+    await server.stop('fast');
+    try {
+      await expect(store.exclusively(() => Promise.resolve(1))).rejects.toMatchObject({ code: 'store-unavailable', retryAfter: 1 });
+    } finally {
+      await server.startAgain();
+      await store.close();
+    }
   });
 
   it('with every backend terminated, again and again: the process lives, and the next statements succeed', async () => {

@@ -46,12 +46,15 @@ export class Installation {
   readonly port: number;
   readonly publicPort: number;
   readonly metricsPort: number;
+  /** Whose administrator's files our clients use: a joined host has none. */
+  readonly #adminHome: string;
   #server: ChildProcess | undefined;
   /** Standard output and error of every server so far. */
   output = '';
 
-  private constructor(home: string, [port = 0, publicPort = 0, metricsPort = 0]: readonly number[], extra: NodeJS.ProcessEnv) {
+  private constructor(home: string, [port = 0, publicPort = 0, metricsPort = 0]: readonly number[], extra: NodeJS.ProcessEnv, adminHome = home) {
     this.home = home;
+    this.#adminHome = adminHome;
     this.port = port;
     this.publicPort = publicPort;
     this.metricsPort = metricsPort;
@@ -61,16 +64,34 @@ export class Installation {
     this.environment = { PATH: process.env['PATH'], KMS_HOME: home, ...drain, ...ports, ...extra };
   }
 
-  /** `kms init --dev` in a fresh home. @param extra settings for all commands, such as KMS_SERVER_PROCESSES */
-  static async make(extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+  /**
+   * `kms init --dev` in a fresh home.
+   *
+   * @param extra settings for all commands, such as KMS_SERVER_PROCESSES
+   * @param prepare called with the home while it is empty
+   */
+  static async make(extra: NodeJS.ProcessEnv = {}, prepare: (home: string) => void = () => undefined): Promise<Installation> {
     const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+    prepare(home);
     const installation = new Installation(home, await freePorts(3), extra);
     await installation.command('init', '--dev');
     return installation;
   }
 
+  /** A further host of an installation on PostgreSQL and of its token: `kms init --join` in a home and on ports of its own. */
+  static async join(other: Installation, storeUrl: string, extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+    const host = await Installation.blank(other, extra);
+    await host.command('init', '--join', ...joinArguments(other, storeUrl));
+    return host;
+  }
+
+  /** A fresh home beside another one, before anything is done there. */
+  static async blank(other: Installation, extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+    return new Installation(mkdtempSync(join(tmpdir(), 'kms-test-')), await freePorts(3), extra, other.home);
+  }
+
   get admin(): AdminFile {
-    return JSON.parse(readFileSync(join(this.home, 'clients', 'admin.json'), 'utf8')) as AdminFile;
+    return JSON.parse(readFileSync(join(this.#adminHome, 'clients', 'admin.json'), 'utf8')) as AdminFile;
   }
 
   /** Base URL of the newer generation. */
@@ -136,6 +157,12 @@ export class Installation {
     return auditFiles(join(this.home, 'audit')).flatMap((file) =>
       readFileSync(file, 'latin1').split('\0')[0]?.split('\n').filter((line) => line !== '') ?? []);
   }
+}
+
+/** Of `kms init --join`, for a host beside `other`. */
+export function joinArguments({ home }: Installation, storeUrl: string): readonly string[] {
+  const softhsm = join(home, 'softhsm');
+  return ['--store', storeUrl, '--pin-file', join(softhsm, 'user.pin'), '--token-directory', join(softhsm, 'tokens')];
 }
 
 function auditFiles(directory: string): readonly string[] {
