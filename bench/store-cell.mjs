@@ -115,6 +115,7 @@ async function serve() {
     await checked(server, keyId, await encrypt());
     await times(REQUESTS, encrypt);
     const result = { readyMs: server.readyMs, encryptMs: p(50, await times(REQUESTS, encrypt)) };
+    await cpuPerRequest(server, encrypt); // compiles what runs at 16
     result.cpuUs = await cpuPerRequest(server, encrypt);
     Object.assign(result, await pages(server));
     result.createMs = p(50, await times(20, () => create(server)));
@@ -130,6 +131,7 @@ async function serve() {
 const DUTY = `name = 'compare'`;
 /** Whoever compares has its duty for so much longer, in ms. */
 const RENEWED_MS = 30_000;
+const SELF_TEST_MS = 2000;
 
 async function hold(database) {
   await database.run(`delete from duty where ${DUTY}`);
@@ -140,6 +142,8 @@ async function whileComparing(server, database, encrypt) {
   await database.run(`delete from duty where ${DUTY}`);
   server.compare();
   while ((await database.all(`select * from duty where ${DUTY}`)).length === 0) await sleep(20);
+  // The same signal has it test the token, which takes a moment.
+  await sleep(SELF_TEST_MS);
   const comparingP99 = p(99, await times(REQUESTS * 2, encrypt));
   const [{ until_ms: until }] = await database.all(`select * from duty where ${DUTY}`);
   return { comparingP99, stillComparing: until > Date.now() + RENEWED_MS };

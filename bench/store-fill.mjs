@@ -81,7 +81,8 @@ class Batch {
     this.#mac = journalMac(this.#macs, entry);
     this.#seq = seq;
     this.#rows[table].push(COLUMNS[table].map(({ name }) => row[name]));
-    this.#entries.push(JOURNAL.map(({ name }) => ({ ...entry, mac: this.#mac, recorded: 1 })[name]));
+    const complete = { ...entry, mac: this.#mac, recorded: 1 };
+    this.#entries.push(JOURNAL.map(({ name }) => complete[name]));
     return row.seal;
   }
 
