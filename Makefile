@@ -9,10 +9,10 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-chaos bench lint build clean prepare prepare-test
+.PHONY: help run test test-chaos bench bench-store lint build clean prepare prepare-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: dist/.built ## install what is missing, build, initialise $KMS_HOME (default ./var) once, serve
 	@node dist/cli/main.js init --dev
@@ -23,9 +23,13 @@ test: prepare-test dist/.built build/fault ## install what is missing, build, ch
 	@npm run --silent lint
 	@npm run --silent test
 
-bench: dist/.built build/fault ## measure the token layer, as ratios inside one run
+bench: dist/.built build/fault ## measure token layer and store, as ratios inside one run
 	@mkdir -p var
-	@node bench/token-layer.mjs
+	@node bench/token-layer.mjs; token=$$?; node bench/store.mjs && exit $$token
+
+bench-store: dist/.built | prepare-test ## only the store: a million keys ÷ 1,100; BENCH_ROWS and BENCH_DATABASES choose
+	@mkdir -p var
+	@node bench/store.mjs
 
 test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
 	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos

@@ -5,35 +5,12 @@
  * corrupt path.
  */
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fork } from 'node:child_process';
+import { report, ROUNDS, runCell, spread } from './report.mjs';
 
-const here = import.meta.dirname;
-const THRESHOLDS = JSON.parse(readFileSync(join(here, 'thresholds.json'), 'utf8'));
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
-
-/** Each cell runs in a process of its own: a PKCS#11 module is initialised once per process. */
-function cell(name, home, environment) {
-  const settings = Object.entries(environment).map(([key, value]) => `${key}=${value}`);
-  process.stderr.write(`${[new Date().toTimeString().slice(0, 8), name, ...settings].join(' ')}\n`);
-  return new Promise((resolve, reject) => {
-    const child = fork(join(here, 'token-cell.mjs'), [name, home], { env: { ...process.env, ...environment } });
-    let result;
-    child.on('message', (message) => { result = message; });
-    child.on('exit', (code) => (code === 0 && result ? resolve(result) : reject(new Error(`${name} ended with ${code}`))));
-  });
-}
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
-
-function spread(values) {
-  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
-}
+const cell = (name, home, environment) => runCell('token-cell.mjs', name, home, environment);
 
 const DELAY_US = 2000;
 const THREADS = 16;
@@ -67,7 +44,8 @@ try {
     [`start to ready, ${MANY.toLocaleString('en')} objects ÷ ${FEW}`]: spread(pairs(many, few, 'readyMs')),
     [`GCM per operation, ${MANY.toLocaleString('en')} objects ÷ ${FEW}`]: spread(pairs(many, few, 'perOperationUs')),
   };
-  report(ratios, { rounds, few, many });
+  const out = process.env.BENCH_OUTPUT ?? 'var/bench-token-layer.json';
+  report('token layer, SoftHSM, client in the same process', out, ratios, { rounds, few, many });
 } finally {
   rmSync(home, { recursive: true, force: true });
 }
@@ -92,24 +70,4 @@ async function counted(wanted) {
 
 function pairs(over, under, field) {
   return over.map((each, index) => each[field] / under[index][field]);
-}
-
-function report(ratios, cells) {
-  const environment = { cores: cpus().length, node: process.version, token: 'SoftHSM', client: 'in the same process' };
-  const out = process.env.BENCH_OUTPUT ?? 'var/bench-token-layer.json';
-  try {
-    writeFileSync(out, JSON.stringify({ environment, ratios, cells }, null, 2));
-  } catch {
-    // Without var/ there is only the table.
-  }
-  console.log(`token layer, ${environment.cores} cores, ${environment.token}, client ${environment.client}; ${ROUNDS} rounds: median (min–max)`);
-  let missed = 0;
-  for (const [name, { median: middle, min, max }] of Object.entries(ratios)) {
-    const threshold = THRESHOLDS[name];
-    const fails = threshold && ((threshold.min !== undefined && middle < threshold.min) || (threshold.max !== undefined && middle > threshold.max));
-    const aim = threshold ? `  aim ${threshold.min !== undefined ? `≥ ${threshold.min}` : `≤ ${threshold.max}`}${fails ? '  MISSED' : ''}` : '';
-    if (fails) missed += 1;
-    console.log(`  ${name.padEnd(66)} ${middle.toFixed(2)} (${min.toFixed(2)}–${max.toFixed(2)})${aim}`);
-  }
-  process.exitCode = missed === 0 ? 0 : 1;
 }
