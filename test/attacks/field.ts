@@ -40,7 +40,7 @@ export class Field {
     }
     const url = await sharedPostgres().createDatabase();
     const kms = await Installation.make({ ...settings, KMS_STORE_URL: url });
-    return new Field(kms, await Behind.postgres(url), url);
+    return new Field(kms, Behind.postgres(url), url);
   }
 
   get client(): Client {
@@ -57,8 +57,8 @@ export class Field {
     return this.#behind.close();
   }
 
-  async reach(): Promise<void> {
-    if (this.url !== undefined) this.#behind = await Behind.postgres(this.url);
+  reach(): void {
+    if (this.url !== undefined) this.#behind = Behind.postgres(this.url);
   }
 
   get contents(): Contents {

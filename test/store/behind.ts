@@ -1,7 +1,7 @@
 /** A look and a hand behind the store's back: what somebody with the database's password can do with SQL. */
 
 import Database from 'better-sqlite3';
-import { Kysely, sql } from 'kysely';
+import { Kysely } from 'kysely';
 import type { Engine } from '../../src/store/engine.ts';
 import { kysely, openPostgresEngine } from '../../src/store/postgres-engine.ts';
 import { Connections } from '../../src/store/postgres-pool.ts';
@@ -32,10 +32,11 @@ export class Behind {
     return new Behind(new Kysely<Record<string, Row>>({ dialect: sqliteDialect(database, 'write') }));
   }
 
-  static async postgres(url: string): Promise<Behind> {
-    const db = kysely(new Connections({ url, bootId: 'attacker' }, { max: 1, timeoutMs: 0 })) as unknown as AnyDb;
-    await sql`set session_replication_role = replica`.execute(db); // no foreign keys
-    return new Behind(db);
+  static postgres(url: string): Behind {
+    const server = new URL(url);
+    server.searchParams.set('options', '-c session_replication_role=replica'); // no foreign keys, on whatever connection
+    const connections = new Connections({ url: server.href, bootId: 'attacker' }, { max: 1, timeoutMs: 0 });
+    return new Behind(kysely(connections) as unknown as AnyDb);
   }
 
   close(): Promise<void> {
@@ -121,7 +122,7 @@ export async function postgresGround(): Promise<Ground> {
   await migratePostgres(url);
   const readSeq = () => Promise.resolve(0);
   const engine = await openPostgresEngine({ url, bootId: 'boot', staleMaxMs: 1_000, readSeq, onWentBack: () => undefined });
-  const behind = await Behind.postgres(url);
+  const behind = Behind.postgres(url);
   const dispose = async () => {
     await engine.close();
     await behind.close();

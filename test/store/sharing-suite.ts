@@ -1,6 +1,7 @@
 /** Part of the store contract: two processes on one database, and the end of a store. */
 
 import { describe, expect, it } from '@jest/globals';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { KeyStore } from '../../src/store/store.ts';
 import type { Stores } from '../contract/store-contract.ts';
 import { enrolment } from './fleet-suite.ts';
@@ -24,17 +25,24 @@ export function sharingSuite(stores: Stores): void {
     });
 
     it('have change counters that move with every commit of either, and rest otherwise', async () => {
-      const { a, b } = stores();
+      const { a, b, boots } = stores();
       const { id } = await make.installed(a, b);
       const key = await make.created(a, id);
-      for (let n = 0; n < 20; n++) {
-        const before = [a.changeCounter(), b.changeCounter()];
+      for (const [store, boot] of [[a, boots[0]], [b, boots[1]]] as const) await store.enrol(enrolment(boot));
+      // Until it hears of others, a process gives a new number each time.
+      for (const store of [a, b]) while (store.changeCounter() !== store.changeCounter()) await delay(10);
+      await a.updateKey(id, key.id, 0, {}, REQUEST);
+      await a.effectiveEverywhere();
+      for (let n = 1; n < 20; n++) {
+        const [own, other] = n % 2 === 0 ? [a, b] : [b, a];
+        const before = [own.changeCounter(), other.changeCounter()];
         await a.findKey(id, key.id);
         await b.findKey(id, key.id);
-        expect([a.changeCounter(), b.changeCounter()]).toEqual(before);
-        await (n % 2 === 0 ? a : b).updateKey(id, key.id, n, { label: String(n) }, REQUEST);
-        expect(a.changeCounter()).not.toBe(before[0]);
-        expect(b.changeCounter()).not.toBe(before[1]);
+        expect([own.changeCounter(), other.changeCounter()]).toEqual(before);
+        await own.updateKey(id, key.id, n, { label: String(n) }, REQUEST);
+        expect(own.changeCounter()).not.toBe(before[0]);
+        await own.effectiveEverywhere();
+        expect(other.changeCounter()).not.toBe(before[1]);
       }
     });
 
