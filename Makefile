@@ -28,7 +28,7 @@ bench: dist/.built build/fault ## measure the token layer, as ratios inside one 
 	@node bench/token-layer.mjs
 
 test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
-	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos
+	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos test/hosts/outage
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck
