@@ -32,7 +32,7 @@ bench-store: dist/.built | prepare-test ## only the store: a million keys ÷ 1,1
 	@node bench/store.mjs
 
 test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
-	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos
+	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos test/hosts/outage
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck

@@ -67,8 +67,10 @@ const deactivated: End = async ({ path }) => {
   return performance.now();
 };
 
-const deleted: End = async ({ path }) => {
-  const { status, text } = await asked('DELETE', path);
+/** An active key cannot be deleted; after this acknowledgement B may not even say any more that it is deactivated. */
+const deleted: End = async (key) => {
+  await deactivated(key);
+  const { status, text } = await asked('DELETE', key.path);
   expect([status, text]).toEqual([204, text]);
   return performance.now();
 };

@@ -144,6 +144,12 @@ describe('joining is refused', () => {
   });
 });
 
+test('a host whose database has another schema does not wait for it', async () => {
+  const { code, stderr } = await runKms({ ...pair.b.environment, KMS_STORE_URL: await pair.postgres.createDatabase() }, 'serve');
+  expect(code).not.toBe(0);
+  expect(stderr).toContain('run `kms migrate`');
+});
+
 describe('two hosts that serve', () => {
   let clients: readonly Client[] = [];
 
