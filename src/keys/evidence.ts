@@ -34,9 +34,13 @@ const POLL_MS = 500;
 const RENEW_MS = 1000;
 const SWEEP_MS = 60_000;
 const ADOPT_MS = 5000;
-/** Between two stretches of a full comparison: it shares the event loop with everything else. */
-const BREATH_MS = 40;
+/** A full comparison rests so many times as long as a stretch of it took: it shares the event loop with everything else. */
+const REST = 3;
+const REST_MIN_MS = 2;
+const REST_MAX_MS = 40;
 const DUTY_MS = 60_000;
+/** A duty is renewed after so long: each renewal is a commit. */
+const DUTY_RENEW_MS = 15_000;
 /** Counted, and nobody's alarm: what is not ours, and what is being made, or waits for the next sweep. */
 const QUIET: ReadonlySet<Finding['kind']> = new Set(['foreign', 'unfinished']);
 
@@ -183,15 +187,27 @@ export class Evidence {
     const { store, bootId, reconciler, kind } = this.#options;
     if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return;
     this.#looked = true;
-    let cursor: CompareCursor | undefined;
-    do {
-      cursor = await store.compare(cursor);
-      await sleep(BREATH_MS, undefined, { ref: false });
-    } while (cursor !== undefined && !this.#stopped && (await store.takeDuty('compare', bootId, DUTY_MS)));
+    await this.#compareAll();
     this.#findings = await reconciler.report();
     for (const finding of this.#findings) if (!QUIET.has(finding.kind)) this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
+  }
+
+  /** As long as the duty is ours. */
+  async #compareAll(): Promise<void> {
+    const { store, bootId } = this.#options;
+    let renewed = performance.now();
+    let cursor: CompareCursor | undefined;
+    do {
+      const begun = performance.now();
+      cursor = await store.compare(cursor);
+      const tookMs = performance.now() - begun;
+      await sleep(Math.min(Math.max(REST * tookMs, REST_MIN_MS), REST_MAX_MS), undefined, { ref: false });
+      if (performance.now() - renewed < DUTY_RENEW_MS) continue;
+      if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return;
+      renewed = performance.now();
+    } while (cursor !== undefined && !this.#stopped);
   }
 
   #damaged({ table, row, reason }: Damage): void {

@@ -8,6 +8,7 @@ import { hasKey } from './changes.ts';
 import type { Engine } from './engine.ts';
 import type { CompareCursor, Damage, Head } from './evidence.ts';
 import { entriesAfter, findEntry, findHead, followChain, GENESIS, latestSeqs } from './journal-statements.ts';
+import { stretchQuery } from './key-order.ts';
 import type { JournalTable, Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
 import { type AnyRow, keyText, SEALED_TABLES, type SealedTable, TABLES } from './sealed-tables.ts';
@@ -15,8 +16,6 @@ import { damageIn, loadSteadily } from './verified.ts';
 
 type Db = Kysely<Schema>;
 type AnyDb = Kysely<Record<string, AnyRow>>;
-
-const STRETCH = 200;
 
 interface Stretch {
   /** Undefined at the end of everything. */
@@ -27,7 +26,7 @@ interface Stretch {
 const STAGES: readonly CompareCursor['stage'][] = ['journal', ...SEALED_TABLES, 'count'];
 
 /** What is compared: a store, or a transaction that fills one. */
-type Comparable = Pick<Engine, 'reader' | 'snapshot'>;
+type Comparable = Pick<Engine, 'reader' | 'snapshot' | 'stretch'>;
 
 export async function compareNext(
   engine: Comparable,
@@ -36,9 +35,9 @@ export async function compareNext(
   cursor?: CompareCursor,
 ): Promise<Stretch> {
   const { stage, after } = cursor ?? { stage: 'journal', after: [] };
-  if (stage === 'journal') return journalStretch(engine.reader, macs, heads.known().seq, Number(after[0] ?? 0));
+  if (stage === 'journal') return journalStretch(engine, macs, heads.known().seq, Number(after[0] ?? 0));
   if (stage === 'count') return { next: undefined, damage: await countDamage(engine) };
-  return tableStretch(engine.reader, macs, stage, after);
+  return tableStretch(engine, macs, stage, after);
 }
 
 function following(stage: CompareCursor['stage']): CompareCursor | undefined {
@@ -46,10 +45,10 @@ function following(stage: CompareCursor['stage']): CompareCursor | undefined {
   return next && { stage: next, after: [] };
 }
 
-async function journalStretch(db: Db, macs: StoreMacs, headSeq: number, from: number): Promise<Stretch> {
+async function journalStretch({ reader: db, stretch }: Comparable, macs: StoreMacs, headSeq: number, from: number): Promise<Stretch> {
   const before = from === 0 ? GENESIS : await findEntry(db, from);
   const { value: entries, damage } = await loadSteadily(async () => {
-    const found = await entriesAfter(db, from, STRETCH);
+    const found = await entriesAfter(db, from, stretch);
     return { value: found, damage: await absentRows(db, found) };
   });
   const end = before && followChain(macs, before, entries);
@@ -67,30 +66,21 @@ function chain(seq: number): Damage {
   return { table: 'journal', row: String(seq), reason: 'chain' };
 }
 
-async function tableStretch(db: Db, macs: StoreMacs, table: SealedTable, after: CompareCursor['after']): Promise<Stretch> {
+async function tableStretch(
+  { reader: db, stretch }: Comparable,
+  macs: StoreMacs,
+  table: SealedTable,
+  after: CompareCursor['after'],
+): Promise<Stretch> {
   const { value: rows, damage } = await loadSteadily(async () => {
-    const found = await stretchOf(db, table, after);
+    const found = await stretchQuery(db, table, TABLES[table].key, after, stretch).execute();
     return { value: found, damage: await damageIn(db, macs, table, found) };
   });
   const last = rows.at(-1);
-  const next = last === undefined || rows.length < STRETCH
+  const next = last === undefined || rows.length < stretch
     ? following(table)
     : { stage: table, after: TABLES[table].key.map((name) => last[name] as string | number) };
   return { next, damage };
-}
-
-/** Rows after a primary key, in its order. */
-async function stretchOf(db: Db, table: SealedTable, after: CompareCursor['after']): Promise<AnyRow[]> {
-  const { key } = TABLES[table];
-  const all = (db as unknown as AnyDb).selectFrom(table as string).selectAll().limit(STRETCH);
-  const ordered = key.reduce((query, name) => query.orderBy(name), all);
-  if (after.length === 0) return ordered.execute();
-  return ordered
-    .where((of) => of.or(key.map((name, index) => of.and([
-      ...key.slice(0, index).map((earlier, at) => of(earlier, '=', after[at] ?? null)),
-      of(name, '>', after[index] ?? null),
-    ]))))
-    .execute();
 }
 
 /** Rows that are there, or not, without the head's knowledge. Those that can be named were told of before. */

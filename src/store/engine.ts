@@ -17,6 +17,8 @@ export interface Engine {
   readonly reader: Kysely<Schema>;
   /** Whether transactions run side by side, so that rows read before a write must be locked. */
   readonly rowLocks: boolean;
+  /** Rows of one stretch of the full comparison: together they may hold up the event loop for a few ms. */
+  readonly stretch: number;
   /** Decides by the driver's code, never by message. */
   fault(thrown: unknown): Fault;
   /** Who else has this database open now, for people. */

@@ -77,9 +77,12 @@ export function changeContext(engine: Engine, macs: StoreMacs, storeId: string, 
   return { macs, storeId, rowLocks: engine.rowLocks, stream: bootId, nowMs: (db) => engine.nowMs(db) };
 }
 
+/** Rows compared at once: nobody else is served meanwhile. */
+const STRETCH = 200;
+
 /** All stretches of the full comparison, as this transaction sees them. */
 async function comparison(db: Db, macs: StoreMacs, seq: number): Promise<Damage[]> {
-  const within = { reader: db, snapshot: <T>(work: (db: Db) => Promise<T>) => work(db) };
+  const within = { reader: db, snapshot: <T>(work: (db: Db) => Promise<T>) => work(db), stretch: STRETCH };
   const found: Damage[] = [];
   let cursor: CompareCursor | undefined;
   do {

@@ -54,6 +54,7 @@ export async function openPostgresEngine(options: EngineOptions): Promise<Engine
     writer,
     reader,
     rowLocks: true,
+    stretch: 200,
     fault: postgresFault,
     storeId: () => storeId(reader),
     others: () => others(reader, options.bootId),

@@ -6,6 +6,7 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
+import { stretchQuery } from './key-order.ts';
 import type { Schema } from './schema.ts';
 import { type AnyRow, SEALED_TABLES, TABLES } from './sealed-tables.ts';
 
@@ -48,15 +49,7 @@ export async function* readTables(db: Db): AsyncGenerator<Batch> {
 
 async function stretchAfter(db: Db, table: TransferTable, last: AnyRow | undefined): Promise<AnyRow[]> {
   const key = KEYS[table];
-  const all = (db as unknown as AnyDb).selectFrom(table as string).selectAll().limit(STRETCH);
-  const ordered = key.reduce((query, name) => query.orderBy(name), all);
-  if (last === undefined) return ordered.execute();
-  return ordered
-    .where((of) => of.or(key.map((name, index) => of.and([
-      ...key.slice(0, index).map((before) => of(before, '=', last[before] ?? null)),
-      of(name, '>', last[name] ?? null),
-    ]))))
-    .execute();
+  return stretchQuery(db, table, key, last === undefined ? [] : key.map((name) => last[name] ?? null), STRETCH).execute();
 }
 
 export async function writeBatch(db: Db, { table, rows }: Batch): Promise<void> {

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Kysely } from 'kysely';
 import { latestQuery, newestQuery } from '../../src/store/journal-statements.ts';
+import { stretchQuery } from '../../src/store/key-order.ts';
 import { pageQuery } from '../../src/store/key-statements.ts';
 import type { Schema } from '../../src/store/schema.ts';
 import { StatementStore } from '../../src/store/statements.ts';
@@ -81,6 +82,20 @@ describe.each([
     const text = await plan(db, explain, latestQuery(db, 'key', ['v/1', 'v/2']));
     expect(text).toMatch(searches('journal_of_row'));
     expect(text).not.toMatch(/Seq Scan|^SCAN|Rows Removed/m);
+  });
+
+  it.each([
+    ['key', ['vault_id', 'id'], ['v', '4'], '(key_pk|sqlite_autoindex_key_1)'],
+    ['journal', ['seq'], [3000], 'journal_pkey'],
+  ] as const)('a stretch of %s in the order of its primary key begins where the last one ended', async (table, key, after, index) => {
+    const query = stretchQuery(db, table, key, after, 10);
+    const text = await plan(db, explain, query);
+    if (name === 'PostgreSQL' || table === 'key') expect(text).toMatch(searches(index));
+    within(text);
+    const rows = await query.execute();
+    // In the order of texts.
+    if (table === 'key') expect(rows.map(({ id }) => id)).toEqual(['40', '400', ...Array.from({ length: 8 }, (_, n) => String(4000 + n))]);
+    else expect(rows.map(({ seq }) => seq)).toEqual(Array.from({ length: 10 }, (_, n) => 3001 + n));
   });
 
   it('the newest journal entry of a row is one step of it', async () => {
