@@ -3,7 +3,7 @@
  * without closing theirs, and the outcomes they owed the audit (integrity §7, design §7–8).
  */
 
-import type { AuditLog } from '../audit/log.ts';
+import type { AuditLog, PeerHead } from '../audit/log.ts';
 import type { DeadStream } from '../audit/dead-stream.ts';
 import { adoptionEvent } from '../audit/stream-events.ts';
 import { KmsError } from '../errors.ts';
@@ -41,6 +41,8 @@ export const LEASE_MS = 30_000;
 const FENCE_MS = 20_000;
 /** So long is one process of a host the one that adopts. */
 const ADOPT_MS = 15_000;
+/** Heads of streams reach the store once a second: asking more often tells nothing new. */
+const PEERS_MS = 1000;
 /** Streams that ended longer ago are in everybody's checkpoints. */
 const RECENT_MS = 600_000;
 
@@ -49,6 +51,8 @@ export class Fleet {
   /** Streams that cannot be adopted are told of once. */
   readonly #damaged = new Set<string>();
   #renewedAt = Number.NEGATIVE_INFINITY;
+  #peersAt = Number.NEGATIVE_INFINITY;
+  #peers: Promise<readonly PeerHead[]> = Promise.resolve([]);
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -98,8 +102,17 @@ export class Fleet {
     if (await store.takeDuty(`adopt ${hostId}`, bootId, ADOPT_MS)) await this.adoptDead();
   }
 
-  /** What checkpoints say of the other streams. An adopted one is not closed: it ends without a checkpoint of its own. */
-  async peers(): Promise<readonly { readonly stream: string; readonly seq: number; readonly head: string; readonly closed: boolean }[]> {
+  /** What checkpoints, up to ten a second, say of the other streams: as the store knew them less than a second ago. */
+  peers(): Promise<readonly PeerHead[]> {
+    if (performance.now() - this.#peersAt > PEERS_MS) {
+      this.#peersAt = performance.now();
+      this.#peers = this.#readPeers();
+    }
+    return this.#peers;
+  }
+
+  /** An adopted one is not closed: it ends without a checkpoint of its own. */
+  async #readPeers(): Promise<readonly PeerHead[]> {
     const { store, bootId } = this.#options;
     const nowMs = await store.nowMs();
     const rows = await store.processes();
