@@ -197,7 +197,8 @@ describe('everything killed amid creations', () => {
     expect(unrecorded(auditRecords(kms), everyExchange())).toEqual([]);
     const keys = acknowledged(everyExchange());
     expect(keys.length).toBeGreaterThanOrEqual(10);
-    await auditIsSound();
+    // Nobody closed or adopted these streams yet, as the store would say; what is on disk is sound.
+    expect((await runKms(kms.environment, 'audit', 'verify', '--offline')).code).toBe(0);
 
     await kms.start();
     const caller = new Caller(kms);
