@@ -130,7 +130,8 @@ export function keySuite(stores: Stores): void {
       await a.removeIntent(intent.id, REQUEST);
       expect(await a.intents()).toEqual([]);
       expect(await a.findKey(id, key.id)).toEqual(gone);
-      expect(await a.ofTombstones(all)).toEqual(new Set());
+      // The journal still knows whose they were: an object that comes back is told of as one of a destroyed key.
+      expect(await a.ofTombstones([...all, 'another'])).toEqual(new Set(all));
     });
 
     it('names each CKA_ID once: the halves of a key pair share theirs', async () => {
