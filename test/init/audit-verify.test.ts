@@ -66,13 +66,13 @@ describe('kms audit verify', () => {
   test('works on a copy with nothing else there', async () => {
     const key = join(directory, 'audit-key.pem');
     const { code, stdout } = await runKms({ KMS_HOME: join(top, 'nowhere') }, 'audit', 'verify', '--directory', directory, '--public-key', key);
-    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/: closed, 2 records in 1 segments, ok\nthe audit is intact/) });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/: closed, 2 records in 1 segments, ok\nstore: not compared \(.*\)\nthe audit is intact/) });
   });
 
   test('names the first bad position and ends with 6', async () => {
     writeFileSync(segment(), readFileSync(segment(), 'utf8').replace('"kind":"dev"', '"kind":"prd"'));
     const { code, stdout } = await verify('--directory', directory);
-    expect({ code, stdout }).toEqual({ code: 6, stdout: expect.stringMatching(/BAD at 000001\.jsonl line 1: .*\nthe audit is damaged/) });
+    expect({ code, stdout }).toEqual({ code: 6, stdout: expect.stringMatching(/BAD at 000001\.jsonl line 1: .*\nstore: compared .*\nthe audit is damaged/) });
   });
 
   test('counts an unsealed tail', async () => {
@@ -83,7 +83,7 @@ describe('kms audit verify', () => {
 
   test('refuses without a usable key', async () => {
     const { code, stderr } = await verify('--public-key', join(home, 'kms.yaml'));
-    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('expected a public key in PEM') });
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('expected a public key in PEM') });
   });
 
   test('another key verifies nothing', async () => {
