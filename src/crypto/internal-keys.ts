@@ -9,7 +9,7 @@ import { KmsError } from '../errors.ts';
 import type { Installation, InternalKey, InternalKeyName } from '../keys/key.ts';
 import { type Canary, CANARY_QUESTION, type Generation, type KeyRef, type Token } from '../pkcs11/token.ts';
 import { checkProof, makeProof, type ProofKind } from './proof.ts';
-import { toSpki } from './public-key.ts';
+import { toSpki, verifiesSha256 } from './public-key.ts';
 
 interface Recipe {
   readonly family: string;
@@ -51,11 +51,17 @@ function canaryAnswer(token: Token, ref: KeyRef): Promise<Uint8Array> {
   return token.sign(ref, { name: 'hmac', hash: 'sha256' }, CANARY_QUESTION, 32, 'fast');
 }
 
-/** ECDSA with SHA-256 in the token; raw r‖s. The key proves itself before its first use. */
+/**
+ * ECDSA with SHA-256 in the token; raw r‖s. The key proves itself before its first use, and each signature is verified in
+ * software: a certificate or checkpoint outlives the moment in which a token fails.
+ * @throws KmsError `integrity` for a signature that does not hold
+ */
 export async function signWithInternalKey(token: Token, key: InternalKey, bytes: Uint8Array): Promise<Uint8Array> {
   const ref: KeyRef = { objectId: key.objectId, part: 'private' };
   await checkProof(token, 'private', ref, key.proof);
-  return token.sign(ref, { name: 'ecdsa' }, createHash('sha256').update(bytes).digest(), 64, 'fast');
+  const signature = await token.sign(ref, { name: 'ecdsa' }, createHash('sha256').update(bytes).digest(), 64, 'fast');
+  if (verifiesSha256(key.proof, bytes, signature)) return signature;
+  throw new KmsError('integrity', `the HSM signed wrongly with the internal key ${key.name}`, { retryAfter: 5 });
 }
 
 export function internalKey(installation: Installation, name: InternalKeyName): InternalKey {
