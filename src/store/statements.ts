@@ -53,8 +53,10 @@ export class StatementStore implements KeyStore {
   async createInstallation(rows: FirstRows, macs: StoreMacs) {
     const storeId = await this.#guard(() => this.#engine.storeId());
     await this.#transaction(async (db) => {
+      // The head first: whoever forestalled us committed both at once.
+      const head = await findHead(db);
       if (await access.hasInstallation(db)) throw access.alreadyInstalled();
-      if ((await findHead(db)) !== undefined) throw damaged('the store has a head and no installation');
+      if (head !== undefined) throw damaged('the store has a head and no installation');
       const first = this.#heads.first(storeId);
       const changes = await Changes.begin(db, this.#context(macs, storeId), 'init', first);
       await access.insertInstallation(changes, rows);
