@@ -50,7 +50,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
         'errors',
         'bytes',
       ],
-      types: ['audit/record', 'audit/flood', 'audit/dead-stream'],
+      types: ['crypto/anchor', 'audit/record', 'audit/flood', 'audit/dead-stream'],
       libraries: [],
     },
   ],

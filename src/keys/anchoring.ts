@@ -4,20 +4,10 @@
  * start, at regular times, soon after a restriction, and at shutdown.
  */
 
+import type { Anchor } from '../crypto/anchor.ts';
 import { KmsError } from '../errors.ts';
 import type { Head, KeyStore } from '../store/store.ts';
 import type { Logger } from '../telemetry/log.ts';
-
-export interface Anchor {
-  readonly storeId: string;
-  readonly epoch: number;
-  readonly seq: number;
-  /** Mac of the journal entry `seq`, 32 bytes. */
-  readonly journalMac: Uint8Array;
-  /** SHA-256 over the sorted heads of the audit streams. */
-  readonly auditHeads: Uint8Array;
-  readonly writtenMs: number;
-}
 
 /** The anchors on the token; several at once are normal. */
 export interface AnchorObjects {
