@@ -58,7 +58,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
     'api',
     {
       ours: ['keys/*', 'auth/*', 'telemetry/*', 'errors', 'bytes'],
-      libraries: ['koa', '@koa/router', 'koa-body', 'zod', 'jose'],
+      libraries: ['koa', '@koa/router', 'koa-body', 'zod', 'zod-openapi', 'jose'],
     },
   ],
   ['telemetry', { ours: ['errors', 'bytes'], libraries: ['pino', 'prom-client'] }],

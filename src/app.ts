@@ -10,7 +10,9 @@ import { join } from 'node:path';
 import { ClientIdentity } from './api/client-identity.ts';
 import type { Readiness } from './api/health.ts';
 import { Listener } from './api/listener.ts';
+import { okmsDocument } from './api/okms/document.ts';
 import { okmsRoutes } from './api/okms/routes.ts';
+import { openApiDocument } from './api/openapi.ts';
 import { apiServer, publicServer, type ServerOptions } from './api/server.ts';
 import { readDeadStream } from './audit/dead-stream.ts';
 import { createFloodGate } from './audit/flood.ts';
@@ -24,7 +26,7 @@ import { CryptoEngine } from './crypto/engine.ts';
 import { deriveMacs, type Macs } from './crypto/integrity-keys.ts';
 import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
-import { paths } from './home.ts';
+import { packageVersion, paths } from './home.ts';
 import { Gate } from './keys/access.ts';
 import { Anchoring } from './keys/anchoring.ts';
 import { Evidence } from './keys/evidence.ts';
@@ -137,11 +139,14 @@ export class App {
     this.operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(() => this.#pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
+    const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages });
     this.#listeners = this.#createListeners({
       gate,
       identity,
       bodyLimit: config.server.bodyLimit,
-      okms: okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages }),
+      okms,
+      documents: [{ door: okmsDocument, document: openApiDocument(okmsDocument, okms, packageVersion()) }],
+      ports: { api: config.server.port, public: config.server.publicPort },
       logger,
       metrics: this.metrics,
       readiness: () => this.readiness(),

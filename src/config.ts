@@ -18,7 +18,7 @@ const schema = z.strictObject({
     .strictObject({
       /** API, HTTPS; a client certificate is requested, not required. Also KMS_PORT. */
       port: port.default(8443),
-      /** Health and documents, HTTPS without a client certificate. Also KMS_PUBLIC_PORT. */
+      /** Health, documents and the public pages, HTTPS without a client certificate. Also KMS_PUBLIC_PORT. */
       publicPort: port.default(8444),
       /** Prometheus metrics, plain HTTP on loopback. Also KMS_METRICS_PORT. */
       metricsPort: port.default(9464),

@@ -1,5 +1,6 @@
 /** What lies where in $KMS_HOME, and where the package keeps its HSM profiles. */
 
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const paths = {
@@ -21,6 +22,11 @@ export const paths = {
   /** A file of the first administrator. */
   client: (home: string, name: string): string => join(home, 'clients', name),
 };
+
+export function packageVersion(): string {
+  const path = new URL('../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+}
 
 /** @param name of a file in hsm-config/, or the path of one */
 export function profilePath(name: string): string {

@@ -3,6 +3,7 @@
  * renderer of errors. Doors share no route and no wire type.
  */
 
+import type { z } from 'zod';
 import type { Call } from '../keys/access.ts';
 import type { KmsError } from '../errors.ts';
 
@@ -31,9 +32,36 @@ export interface Route {
   readonly path: string;
   /** Name in metrics and log. */
   readonly operation: string;
-  readonly hasBody: boolean;
+  /** What the door's OpenAPI document says of it. */
+  readonly description: RouteDescription;
   /** Reads the wire. Pure; throws KmsError `invalid-field` and its kin. */
   readonly read: (request: WireRequest) => Action;
+}
+
+/** The wire of one route. The document is made of it, and the pipeline reads a body where it names one. */
+export interface RouteDescription {
+  /** The operation's name in the document; the route's own where it is absent. */
+  readonly operationId?: string;
+  readonly tag: string;
+  readonly summary: string;
+  /** Markdown. */
+  readonly notes?: string;
+  /** Served for older clients only. */
+  readonly deprecated?: true;
+  readonly query?: z.ZodObject;
+  readonly body?: RequestBody;
+  readonly success: { readonly status: number; readonly text: string; readonly body?: z.ZodType };
+  /** Statuses of errors beyond those that follow from the kind of route. */
+  readonly errors?: readonly number[];
+}
+
+export interface RequestBody {
+  /** The very schema that the route's reader checks the body with. */
+  readonly schema: z.ZodType;
+  /** False where an absent body means an empty object. */
+  readonly required: boolean;
+  /** A body to begin with, valid as it is. */
+  readonly example: Readonly<Record<string, unknown>>;
 }
 
 export interface ErrorReply extends Reply {

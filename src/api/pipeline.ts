@@ -1,5 +1,5 @@
 /**
- * One route as middleware: authenticate → vault → body → read → run. What is refused before the gate is reported to
+ * One route as middleware: own origin → authenticate → vault → body → read → run. What is refused before the gate is reported to
  * the audit here; what passes it reports itself.
  */
 
@@ -9,6 +9,7 @@ import type { Call, Gate } from '../keys/access.ts';
 import { readBody } from './body.ts';
 import type { ClientIdentity } from './client-identity.ts';
 import type { Action, Route } from './door.ts';
+import { assertOwnOrigin } from './origins.ts';
 import { readUuid } from './read.ts';
 
 export interface PipelineOptions {
@@ -26,7 +27,7 @@ export function pipeline(route: Route, options: PipelineOptions): readonly Middl
       ctx.state['operation'] = route.operation;
       const { call, action } = await reportRefusals(ctx, options.gate, async () => {
         const admitted = await admit(ctx);
-        if (route.hasBody) await body(ctx, () => Promise.resolve());
+        if (route.description.body !== undefined) await body(ctx, () => Promise.resolve());
         return { call: admitted, action: readRoute(ctx, route) };
       });
       const reply = await action(call);
@@ -38,6 +39,7 @@ export function pipeline(route: Route, options: PipelineOptions): readonly Middl
 
 function admission({ gate, identity }: PipelineOptions): (ctx: Context) => Promise<Call> {
   return async (ctx) => {
+    assertOwnOrigin(ctx);
     const principal = await identity.principal(ctx.req);
     ctx.state['principal'] = principal;
     const params = ctx['params'] as Readonly<Record<string, string>>;

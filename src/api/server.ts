@@ -1,6 +1,6 @@
 /**
- * The Koa applications of the two HTTPS ports: the middleware order on one screen. The API port serves the doors, the
- * public port health only.
+ * The Koa applications of the two HTTPS ports: the middleware order on one screen. The API port serves the doors, both
+ * serve health and the documents.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -9,13 +9,17 @@ import Koa, { type Context, type Middleware } from 'koa';
 import { asKmsError, KmsError } from '../errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { documentation, type DoorDocument } from './documentation.ts';
 import type { ErrorRenderer, Route } from './door.ts';
 import { health, type Readiness } from './health.ts';
 import { renderOkmsError } from './okms/errors.ts';
+import type { Ports } from './origins.ts';
 import { pipeline, type PipelineOptions, reportRefusals, requestIdOf } from './pipeline.ts';
 
 export interface ServerOptions extends PipelineOptions {
   readonly okms: readonly Route[];
+  readonly documents: readonly DoorDocument[];
+  readonly ports: Ports;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly readiness: () => Readiness;
@@ -27,6 +31,7 @@ const OKMS_BASES = ['/v1', '/api/:okmsId/v1'];
 
 export function apiServer(options: ServerOptions): Koa {
   const app = baseServer(options);
+  app.use(documentation({ ...options, here: 'api', admit: visitor(options) }));
   for (const base of OKMS_BASES) {
     const router = new Router({ prefix: base, sensitive: true });
     for (const route of options.okms) router.register(route.path, [route.method], [...pipeline(route, options)]);
@@ -38,8 +43,16 @@ export function apiServer(options: ServerOptions): Koa {
 
 export function publicServer(options: ServerOptions): Koa {
   const app = baseServer(options);
+  app.use(documentation({ ...options, here: 'public', admit: () => Promise.resolve() }));
   app.use(() => Promise.reject(new KmsError('unknown-route', 'no such path')));
   return app;
+}
+
+/** Whoever has a certificate that we know. */
+function visitor({ gate, identity }: PipelineOptions): (ctx: Context) => Promise<void> {
+  return (ctx) => reportRefusals(ctx, gate, async () => {
+    ctx.state['principal'] = await identity.principal(ctx.req);
+  });
 }
 
 function baseServer(options: ServerOptions): Koa {

@@ -4,10 +4,10 @@
  * 1 failure, 2 usage, 5 HSM or network unavailable, 6 verification failed.
  */
 
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { asKmsError, type ErrorCode } from '../errors.ts';
+import { packageVersion } from '../home.ts';
 import { auditCommands } from './audit.ts';
 import { diagnose } from './doctor.ts';
 import { initDev } from './init.ts';
@@ -17,11 +17,6 @@ import { reconcileCommand } from './reconcile.ts';
 import { serve } from './serve.ts';
 import { storeCommands } from './store.ts';
 import { addTransferCommands } from './transfer-commands.ts';
-
-function version(): string {
-  const path = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
 
 /** An option that may be said several times. */
 function collect(value: string, before: readonly string[]): readonly string[] {
@@ -68,7 +63,7 @@ async function doctor({ output }: Output): Promise<number> {
 }
 
 function program(finish: (code: number) => void): Command {
-  const kms = new Command('kms').description('Key management service in front of an HSM').version(version());
+  const kms = new Command('kms').description('Key management service in front of an HSM').version(packageVersion());
   kms.configureHelp({ sortSubcommands: true }).exitOverride();
   kms
     .command('init')

@@ -8,7 +8,8 @@ import type { Listing, PageTokens } from '../../keys/page-token.ts';
 import { publicHalf } from '../../keys/public-half.ts';
 import type { Action, Reply, Route, WireRequest } from '../door.ts';
 import { readBodyAs, readChoice, readInteger, readUuid } from '../read.ts';
-import { createBody, deactivateBody, keyState, renameBody } from './schema.ts';
+import * as describe from './descriptions.ts';
+import { createBody, deactivateBody, keyFormat, keyState, pageSize, renameBody } from './schema.ts';
 import { statesOf, toKeySpec, toServiceKey } from './wire.ts';
 
 const NO_CONTENT: Reply = { status: 204 };
@@ -29,18 +30,24 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
     };
   };
   return [
-    { method: 'POST', path: '/servicekey', operation: 'createKey', hasBody: true, read: create(services) },
-    { method: 'GET', path: '/servicekey', operation: 'listKeys', hasBody: false, read: list(services) },
-    { method: 'GET', path: '/servicekey/:keyId', operation: 'getKey', hasBody: false, read: get(services) },
-    { method: 'PATCH', path: '/servicekey/:keyId', operation: 'updateKey', hasBody: true, read: rename(services) },
-    { method: 'DELETE', path: '/servicekey/:keyId', operation: 'deleteKey', hasBody: false, read: deleteKey },
+    { method: 'POST', path: '/servicekey', operation: 'createKey', description: describe.createKey, read: create(services) },
+    { method: 'GET', path: '/servicekey', operation: 'listKeys', description: describe.listKeys, read: list(services) },
+    { method: 'GET', path: '/servicekey/:keyId', operation: 'getKey', description: describe.getKey, read: get(services) },
+    { method: 'PATCH', path: '/servicekey/:keyId', operation: 'updateKey', description: describe.updateKey, read: rename(services) },
+    { method: 'DELETE', path: '/servicekey/:keyId', operation: 'deleteKey', description: describe.deleteKey, read: deleteKey },
     // The guide of 2024-10-18 writes the deletion this way.
-    { method: 'DELETE', path: '/servicekey/:keyId/delete', operation: 'deleteKey', hasBody: false, read: deleteKey },
+    {
+      method: 'DELETE',
+      path: '/servicekey/:keyId/delete',
+      operation: 'deleteKey',
+      description: describe.deleteKeyAsGuided,
+      read: deleteKey,
+    },
     {
       method: 'POST',
       path: '/servicekey/:keyId/activate',
       operation: 'activateKey',
-      hasBody: false,
+      description: describe.activateKey,
       read: (request) => {
         const id = onKey(request);
         return async (call) => {
@@ -53,7 +60,7 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
       method: 'POST',
       path: '/servicekey/:keyId/deactivate',
       operation: 'deactivateKey',
-      hasBody: true,
+      description: describe.deactivateKey,
       read: (request) => {
         const id = onKey(request);
         // The guide sends no body, the schema asks for one: nothing means no particular reason.
@@ -68,7 +75,7 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
 }
 
 function wantsJwk({ query }: WireRequest): boolean {
-  return readChoice('format', query['format'], ['jwk']) === 'jwk';
+  return readChoice('format', query['format'], keyFormat.options) === 'jwk';
 }
 
 function create({ lifecycle }: KeyServices): Route['read'] {
@@ -104,7 +111,7 @@ function rename({ lifecycle }: KeyServices): Route['read'] {
 
 /** Larger pages may be asked for, as older API versions allowed; none is larger than this. */
 const PAGE_MAX = 100;
-const MAX_RANGE = { min: 1, max: 500, fallback: PAGE_MAX };
+const MAX_RANGE = { ...pageSize, fallback: PAGE_MAX };
 
 function list(services: KeyServices): Route['read'] {
   return ({ query }) => {

@@ -6,7 +6,8 @@ import type { KeyOperations } from '../../keys/operations.ts';
 import type { Route, WireRequest } from '../door.ts';
 import { readBase64, readBodyAs, readChoice, readUuid } from '../read.ts';
 import { bind, open, packJwe } from './ciphertext.ts';
-import { dataKeyBody, decryptBody, decryptDataKeyBody, encryptBody, signBody, verifyBody } from './schema.ts';
+import * as describe from './descriptions.ts';
+import { dataKeyBody, decryptBody, decryptDataKeyBody, encryptBody, signatureFormat, signBody, verifyBody } from './schema.ts';
 
 /** Bytes of the largest plaintext or message. */
 const MESSAGE_BYTES = 4096;
@@ -14,11 +15,11 @@ const MESSAGE_BYTES = 4096;
 const DATA_KEY = { kind: 'data-key' } as const;
 
 export function operationRoutes(operations: KeyOperations): readonly Route[] {
-  const route = (path: string, operation: string, read: Route['read']): Route => ({
+  const route = (path: string, operation: keyof typeof describe, read: Route['read']): Route => ({
     method: 'POST',
     path: `/servicekey/:keyId/${path}`,
     operation,
-    hasBody: true,
+    description: describe[operation],
     read,
   });
   return [
@@ -95,7 +96,7 @@ function decryptDataKey(operations: KeyOperations): Route['read'] {
 function sign(operations: KeyOperations): Route['read'] {
   return (request) => {
     const id = keyId(request);
-    assertRaw(readChoice('format', request.query['format'], ['raw', 'jws', 'jwt']));
+    assertRaw(readChoice('format', request.query['format'], signatureFormat.options));
     const body = readBodyAs(signBody, request.body);
     const input = { alg: body.alg, message: message('message', body.message), isDigest: body.isdigest ?? false };
     return async (call) => {

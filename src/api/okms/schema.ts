@@ -9,7 +9,8 @@ import { z } from 'zod';
 function characters(min: number, max: number): z.ZodString {
   return z
     .string()
-    .refine((text) => inRange(Array.from(text).length, min, max), { error: `expected ${min} to ${max} characters` });
+    .refine((text) => inRange(Array.from(text).length, min, max), { error: `expected ${min} to ${max} characters` })
+    .meta({ minLength: min, maxLength: max });
 }
 
 function inRange(value: number, min: number, max: number): boolean {
@@ -18,11 +19,22 @@ function inRange(value: number, min: number, max: number): boolean {
 
 /** 4096 bytes in standard base64. */
 const MESSAGE_CHARACTERS = 5464;
-const base64Message = z.string().min(1).max(MESSAGE_CHARACTERS);
+const base64Message = z
+  .string()
+  .min(1)
+  .max(MESSAGE_CHARACTERS)
+  .meta({ format: 'byte', description: 'Standard base64 with padding; at most 4096 bytes.' });
 
-export const keyType = z.enum(['oct', 'RSA', 'EC']);
-export const curve = z.enum(['P-256', 'P-384', 'P-521']);
-export const usage = z.enum(['sign', 'verify', 'encrypt', 'decrypt', 'wrapKey', 'unwrapKey']);
+export const keyType = z.enum(['oct', 'RSA', 'EC']).meta({ id: 'KeyTypes' });
+export const curve = z.enum(['P-256', 'P-384', 'P-521']).meta({ id: 'Curves' });
+export const usage = z
+  .enum(['sign', 'verify', 'encrypt', 'decrypt', 'wrapKey', 'unwrapKey'])
+  .meta({ id: 'CryptographicUsages' });
+/** Values of the queries `format`: of a key, and of a signature. */
+export const keyFormat = z.enum(['jwk']).meta({ id: 'KeyFormats' });
+export const signatureFormat = z.enum(['raw', 'jws', 'jwt']).meta({ id: 'SignatureFormats' });
+/** Keys a page may be asked for. */
+export const pageSize = { min: 1, max: 500 } as const;
 export const keyState = z.enum([
   'all',
   'pre_active',
@@ -40,12 +52,13 @@ export const revocationReason = z.enum([
   'superseded',
   'cessation_of_operation',
   'privilege_withdrawn',
-]);
+]).meta({ id: 'RevocationReasons' });
 export const signatureAlgorithm = z.enum([
   'ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512',
-]);
+]).meta({ id: 'DigitalSignatureAlgorithms' });
 const protectionLevel = z.enum(['SOFTWARE', 'HSM', 'MANAGED_HSM', 'CLOUD_HSM']);
 const context = characters(0, 64);
+const authenticated = context.meta({ description: 'Additional authenticated data: the same when encrypting and decrypting.' });
 const keyName = stored(characters(1, 32));
 
 /** A text that is kept: PostgreSQL has no NUL in texts. */
@@ -66,34 +79,43 @@ export const createBody = z.looseObject({
   keys: z.array(z.unknown()).nullish(),
   wrappedKeys: z.array(z.unknown()).nullish(),
   extractable: z.boolean().nullish(),
-});
+}).meta({ id: 'CreateImportServiceKeyRequest' });
 
-export const renameBody = z.looseObject({ name: keyName.nullish(), extractable: z.boolean().nullish() });
+export const renameBody = z
+  .looseObject({ name: keyName.nullish(), extractable: z.boolean().nullish() })
+  .meta({ id: 'PatchServiceKeyRequest' });
 
-export const deactivateBody = z.looseObject({ reason: revocationReason.nullish() });
+export const deactivateBody = z
+  .looseObject({ reason: revocationReason.nullish() })
+  .meta({ id: 'DeactivateServiceKeyRequest' });
 
-export const encryptBody = z.looseObject({ plaintext: base64Message, context: context.nullish() });
+export const encryptBody = z
+  .looseObject({ plaintext: base64Message, context: authenticated.nullish() })
+  .meta({ id: 'EncryptRequest' });
 
 /** 4096 bytes of plaintext make 5622 characters; the published 5464 would refuse our own output (§2.7). */
-export const decryptBody = z.looseObject({ ciphertext: z.string().min(1).max(8192), context: context.nullish() });
+export const decryptBody = z
+  .looseObject({ ciphertext: z.string().min(1).max(8192), context: authenticated.nullish() })
+  .meta({ id: 'DecryptRequest' });
 
 export const dataKeyBody = z.looseObject({
-  /** Bits. */
-  size: z.int().min(64).max(4096).multipleOf(8),
+  size: z.int().min(64).max(4096).multipleOf(8).meta({ description: 'Bits.' }),
   name: keyName.nullish(),
-});
+}).meta({ id: 'GenerateDataKeyRequest' });
 
-export const decryptDataKeyBody = z.looseObject({ key: z.string().min(1).max(5000) });
+export const decryptDataKeyBody = z
+  .looseObject({ key: z.string().min(1).max(5000) })
+  .meta({ id: 'DecryptDataKeyRequest' });
 
 export const signBody = z.looseObject({
   message: base64Message,
   alg: signatureAlgorithm,
   isdigest: z.boolean().nullish(),
-});
+}).meta({ id: 'SignRequest' });
 
 export const verifyBody = z.looseObject({
   signature: z.string().min(1).max(MESSAGE_CHARACTERS),
   message: base64Message.nullish(),
   alg: signatureAlgorithm.nullish(),
   isdigest: z.boolean().nullish(),
-});
+}).meta({ id: 'VerifyRequest' });

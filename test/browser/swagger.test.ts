@@ -1,0 +1,165 @@
+// Swagger UI in a real browser (okms-rest-api §4.6): the public page reads, the authenticated page works on keys with the
+// administrator's PKCS#12 file, and whoever has no certificate learns what to do.
+
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
+import { findChromium, launchChromium, screenshot, type Watch, watch } from '../support/chromium.ts';
+import { type Client, Installation } from '../support/installation.ts';
+
+const executable = findChromium();
+const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found; KMS_CHROMIUM may name one)' : 'Swagger UI';
+
+(executable === undefined ? describe.skip : describe)(title, () => {
+  let kms: Installation;
+  let admin: Client;
+  let browser: Browser;
+
+  beforeAll(async () => {
+    kms = await Installation.make();
+    await kms.start();
+    admin = kms.client();
+    browser = await launchChromium(executable!);
+  });
+
+  afterAll(async () => {
+    await browser.close();
+    await admin.close();
+    await kms.remove();
+  });
+
+  const page = (port: number): string => `https://localhost:${port}/swagger/okms/`;
+
+  async function open(context: BrowserContext, url: string): Promise<{ tab: Page; seen: Watch; status: number }> {
+    const tab = await context.newPage();
+    const seen = watch(tab);
+    const answer = await tab.goto(url);
+    return { tab, seen, status: answer?.status() ?? 0 };
+  }
+
+  const stranger = (): Promise<BrowserContext> => browser.newContext({ ignoreHTTPSErrors: true });
+
+  const withCertificate = (): Promise<BrowserContext> => browser.newContext({
+    ignoreHTTPSErrors: true,
+    viewport: { width: 1280, height: 1000 },
+    clientCertificates: [{
+      origin: `https://localhost:${kms.port}`,
+      pfxPath: join(kms.home, 'clients', 'admin.p12'),
+      passphrase: 'changeit',
+    }],
+  });
+
+  test('the public page reads: every operation, nothing to try, no error, nobody else asked', async () => {
+    const context = await stranger();
+    const { tab, seen, status } = await open(context, page(kms.publicPort));
+    expect(status).toBe(200);
+    await tab.locator('.opblock').first().waitFor();
+    expect(await tab.locator('h1, h2').first().innerText()).toContain('OVHcloud KMS REST API');
+    const { json } = await kms.client(null).get(`https://localhost:${kms.publicPort}/openapi/okms.json`);
+    const operations = Object.values(json.paths as Record<string, object>).flatMap((item) => Object.keys(item));
+    expect(await tab.locator('.opblock').count()).toBe(operations.length);
+    const link = tab.getByRole('link', { name: 'the authenticated page' });
+    expect(await link.getAttribute('href')).toBe(page(kms.port));
+    const block = tab.locator('#operations-Cryptography-encrypt');
+    await block.locator('.opblock-summary-control').click();
+    await block.locator('.responses-table').waitFor();
+    await block.getByText('Encrypt up to 4096 bytes').waitFor();
+    expect(await tab.getByRole('button', { name: /try it out|execute/i }).count()).toBe(0);
+    await screenshot(tab, 'swagger-public');
+    expect(seen.errors).toEqual([]);
+    expect([...seen.origins]).toEqual([`https://localhost:${kms.publicPort}`]);
+    await context.close();
+  });
+
+  test('the authenticated page creates, encrypts and decrypts with the certificate of the browser', async () => {
+    const context = await withCertificate();
+    const { tab, seen, status } = await open(context, page(kms.port));
+    expect(status).toBe(200);
+    await tab.locator('.opblock').first().waitFor();
+    // The example that the page offers works as it is.
+    const created = await execute(tab, 'Keys-createKey', {});
+    expect(created).toMatchObject({ status: '201', json: { name: 'my first key', type: 'oct', size: 256 } });
+    const id = created.json.id as string;
+    await screenshot(tab, 'swagger-create');
+    expect((await admin.get(`/servicekey/${id}`)).json).toEqual(created.json);
+
+    const plaintext = Buffer.from('typed into a browser').toString('base64');
+    const sealed = await execute(tab, 'Cryptography-encrypt', { id, body: { plaintext, context: 'page' } });
+    expect(sealed).toEqual({ status: '200', json: { ciphertext: expect.stringMatching(/^[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+$/) } });
+    await screenshot(tab, 'swagger-encrypt');
+    const { ciphertext } = sealed.json;
+    expect((await admin.post(`/servicekey/${id}/decrypt`, { ciphertext, context: 'page' })).json).toEqual({ plaintext });
+
+    const opened = await execute(tab, 'Cryptography-decrypt', { id, body: { ciphertext, context: 'page' } });
+    expect(opened).toEqual({ status: '200', json: { plaintext } });
+    await screenshot(tab, 'swagger-decrypt');
+    expect(seen.errors).toEqual([]);
+    expect([...seen.origins]).toEqual([`https://localhost:${kms.port}`]);
+    await context.close();
+  });
+
+  test('the other server of the document works with the vault’s id', async () => {
+    const context = await withCertificate();
+    const { tab, seen } = await open(context, page(kms.port));
+    await tab.locator('.servers select').selectOption({ index: 1 });
+    await tab.locator('.servers input').fill(kms.admin.okmsId);
+    const requested = tab.waitForRequest((request) => request.url().includes('/api/'));
+    const listed = await execute(tab, 'Keys-listKeys', {});
+    expect((await requested).url()).toBe(`${kms.base}/servicekey`);
+    expect(listed.status).toBe('200');
+    expect(listed.json.objects_list).toHaveLength(1);
+    expect(seen.errors).toEqual([]);
+    await context.close();
+  });
+
+  test('the pages lead to each other', async () => {
+    const context = await withCertificate();
+    const { tab, seen } = await open(context, page(kms.publicPort));
+    await tab.getByRole('link', { name: 'the authenticated page' }).click();
+    const other = context.pages()[1] ?? await context.waitForEvent('page');
+    await other.waitForURL(page(kms.port));
+    expect(await other.getByRole('link', { name: 'the public page' }).getAttribute('href')).toBe(page(kms.publicPort));
+    expect(seen.errors).toEqual([]);
+    await context.close();
+  });
+
+  test('without a certificate the authenticated page says what to do and leads to the public one', async () => {
+    const context = await stranger();
+    const { tab, seen, status } = await open(context, page(kms.port));
+    expect(status).toBe(401);
+    expect(await tab.locator('h1').innerText()).toBe('This page needs a client certificate');
+    expect(await tab.locator('body').innerText()).toContain('a client certificate is required');
+    await screenshot(tab, 'swagger-no-certificate');
+    await tab.getByRole('link', { name: 'the public page' }).click();
+    await tab.waitForURL(page(kms.publicPort));
+    await tab.locator('.opblock').first().waitFor();
+    // The 401 itself is the browser's one complaint.
+    expect(seen.errors.filter((error) => !error.includes('status of 401'))).toEqual([]);
+    await context.close();
+  });
+
+  interface Done {
+    readonly status: string;
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any -- answers of every shape
+    readonly json: any;
+  }
+
+  /** By the buttons and fields that a person uses. */
+  async function execute(tab: Page, block: string, { id, body }: { id?: string; body?: object }): Promise<Done> {
+    const operation = tab.locator(`#operations-${block}`);
+    await operation.locator('.opblock-summary-control').click();
+    await operation.getByRole('button', { name: 'Try it out' }).click();
+    if (id !== undefined) await operation.getByPlaceholder('keyId').fill(id);
+    if (body !== undefined) await operation.locator('textarea.body-param__text').fill(JSON.stringify(body));
+    await operation.getByRole('button', { name: 'Execute' }).click();
+    return result(operation);
+  }
+
+  async function result(operation: Locator): Promise<Done> {
+    const row = operation.locator('.live-responses-table tbody tr.response').first();
+    await row.waitFor();
+    const status = (await row.locator('.response-col_status').innerText()).trim().split('\n')[0] ?? '';
+    const text = await row.locator('.highlight-code code').first().innerText();
+    return { status, json: JSON.parse(text) };
+  }
+});
