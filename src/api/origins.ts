@@ -16,8 +16,9 @@ export type PortName = keyof Ports;
  * @param wanted the port whose origin is asked for, on the host that the client used
  */
 export function originOf(ctx: Context, here: PortName, wanted: PortName, ports: Ports): string {
-  const [, host = 'localhost', port = ''] = /^(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?$/i.exec(ctx.host) ?? [];
-  const shown = wanted === here && ctx.host !== '' ? port : `:${ports[wanted]}`;
+  const used = /^(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?$/i.exec(ctx.host);
+  const host = used?.[1] ?? 'localhost';
+  const shown = wanted === here && used !== null ? (used[2] ?? '') : `:${ports[wanted]}`;
   return `https://${host}${shown === ':443' ? '' : shown}`;
 }
 

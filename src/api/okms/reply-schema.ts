@@ -6,15 +6,16 @@
 import { z } from 'zod';
 import { curve, keyState, keyType, usage } from './schema.ts';
 
-const base64 = z.base64().meta({ format: 'byte' });
-const base64url = z.base64url();
+const base64 = z.base64().meta({ format: 'byte', examples: ['aGVsbG8='] });
+/** Not `z.base64url()`: Swagger UI fails on a `contentEncoding` of that name. */
+const base64url = z.string().regex(/^[\w-]+$/).meta({ format: 'base64url', examples: ['AQAB'] });
 const date = z.iso.datetime();
 
 /** Five parts, the second empty: compact JWE with direct encryption. */
 const jwe = z
   .string()
   .regex(/^[\w-]+\.\.[\w-]{16}\.[\w-]*\.[\w-]{22}$/)
-  .meta({ format: 'jwe-token' });
+  .meta({ format: 'jwe-token', examples: ['eyJhbGciOiJkaXIi…'] });
 
 /** Whoever may see a key sees its public half; of an `oct` key nothing but its type. */
 const publicJwk = z
