@@ -19,6 +19,8 @@ export interface DoorDescription {
   /** Markdown. */
   readonly text: string;
   readonly servers: readonly ServerDescription[];
+  /** Groups of operations, in the order in which a page shows them. */
+  readonly tags: readonly { readonly name: string; readonly description: string }[];
   /** Schemas of path parameters by name. */
   readonly parameters: Readonly<Record<string, z.ZodType>>;
   readonly errorBody: z.ZodType;
@@ -50,7 +52,7 @@ export function openApiDocument(door: DoorDescription, routes: readonly Route[],
     info: { title: door.title, version, description: door.text },
     servers: structuredClone(door.servers) as Servers,
     security: Object.keys(door.security).map((scheme) => ({ [scheme]: [] })),
-    tags: [...new Set(routes.map(({ description }) => description.tag))].map((name) => ({ name })),
+    tags: door.tags.map((tag) => ({ ...tag })),
     paths,
     // The types know no `mutualTLS`, which OpenAPI 3.1 added.
     components: { securitySchemes: { ...door.security } as SecuritySchemes },

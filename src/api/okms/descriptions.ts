@@ -22,9 +22,10 @@ import {
   verifyBody,
 } from './schema.ts';
 
-const KEYS = 'Keys';
-const CRYPTOGRAPHY = 'Cryptography';
-const SIGNATURES = 'Signatures';
+/** Tags: where a page shows an operation. */
+export const KEYS = 'Keys';
+export const CRYPTOGRAPHY = 'Cryptography';
+export const SIGNATURES = 'Signatures';
 
 const NO_CONTENT = { status: 204, text: 'Done.' } as const;
 const withJwk = z.object({ format: keyFormat.optional().meta({ description: 'Show the public half as JWK.' }) });

@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import type { DoorDescription } from '../openapi.ts';
+import { CRYPTOGRAPHY, KEYS, SIGNATURES } from './descriptions.ts';
 import { errorBody } from './reply-schema.ts';
 
 const VAULT = {
@@ -19,6 +20,11 @@ export const okmsDocument: DoorDescription = {
   servers: [
     { url: '/v1', description: 'The vault of your certificate' },
     { url: '/api/{okmsId}/v1', description: 'The vault by its id', variables: { okmsId: VAULT } },
+  ],
+  tags: [
+    { name: KEYS, description: 'Their life, from creation to destruction.' },
+    { name: CRYPTOGRAPHY, description: 'Encryption and data keys, with `oct` keys.' },
+    { name: SIGNATURES, description: 'With `RSA` and `EC` keys.' },
   ],
   parameters: { keyId: z.guid().meta({ description: 'The id of the key.' }) },
   errorBody,

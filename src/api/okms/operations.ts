@@ -14,8 +14,10 @@ const MESSAGE_BYTES = 4096;
 
 const DATA_KEY = { kind: 'data-key' } as const;
 
+type Operation = 'encrypt' | 'decrypt' | 'createDataKey' | 'decryptDataKey' | 'sign' | 'verify';
+
 export function operationRoutes(operations: KeyOperations): readonly Route[] {
-  const route = (path: string, operation: keyof typeof describe, read: Route['read']): Route => ({
+  const route = (path: string, operation: Operation, read: Route['read']): Route => ({
     method: 'POST',
     path: `/servicekey/:keyId/${path}`,
     operation,

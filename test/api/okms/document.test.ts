@@ -17,6 +17,7 @@ const written = JSON.parse(JSON.stringify(openApiDocument(okmsDocument, routes, 
 
 interface Operation {
   readonly operationId: string;
+  readonly tags: readonly string[];
   readonly requestBody?: { readonly content: { readonly 'application/json': { readonly schema: object; readonly example: object } } };
   readonly responses: Readonly<Record<string, { readonly content?: { readonly 'application/json': { readonly schema: object } } }>>;
   readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean; readonly schema: object }[];
@@ -55,6 +56,11 @@ describe('the document and the route table', () => {
       const declared = parameters.filter((parameter) => parameter.in === 'path');
       expect(declared.map(({ name, required }) => [name, required])).toEqual(wanted.map((name) => [name, true]));
     }
+  });
+
+  test('every operation is in a group that the document has', () => {
+    const groups = (written.tags as { name: string }[]).map(({ name }) => name);
+    expect(new Set(documented().flatMap(([, , { tags }]) => tags))).toEqual(new Set(groups));
   });
 
   test('every reference leads somewhere', () => {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
@@ -160,4 +161,22 @@ func (s *session) publicHalves() error {
 		return err
 	}
 	return errors.Join(expect("class", *key.Class, types.PUBLICKEY), expect("verify", good, true))
+}
+
+// pair is what a key of the standard library and its public half have in common.
+type pair interface{ Public() crypto.PublicKey }
+
+func (s *session) imported(private pair, check func(id uuid.UUID) error) error {
+	key, err := s.client.ImportKey(s.ctx, s.okmsId, private, "imported", "", signatureUsages)
+	if err != nil {
+		return err
+	}
+	exported, err := s.client.ExportPublicKey(s.ctx, s.okmsId, key.Id)
+	if err != nil {
+		return err
+	}
+	if public, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(exported) {
+		return errors.New("the exported public key is not the imported one")
+	}
+	return check(key.Id)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +47,24 @@ func (s *session) life() {
 			return err
 		}
 		return errors.Join(expect("name", renamed.Name, name), expect("name", got.Name, name))
+	})
+	s.step("create with format=jwk, as the sigstore plugin does", func() error {
+		format, kind, size := types.Jwk, types.RSA, types.N2048
+		made, err := s.client.CreateImportServiceKey(s.ctx, s.okmsId, &format, types.CreateImportServiceKeyRequest{
+			Name: "jwk", Type: &kind, Size: &size, Operations: &signatureUsages,
+		})
+		if err != nil {
+			return err
+		}
+		public, err := (*made.Keys)[0].PublicKey()
+		if err != nil {
+			return err
+		}
+		exported, err := s.client.ExportPublicKey(s.ctx, s.okmsId, made.Id)
+		if err != nil {
+			return err
+		}
+		return expect("public keys agree", public.(*rsa.PublicKey).Equal(exported), true)
 	})
 	s.step("paged listing finds each key once", func() error { return s.listing() })
 	s.step("an active key cannot be deleted", func() error {

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -215,23 +214,3 @@ func (s *session) messages() error {
 		refused(unfit, 400, okms.CategoryArgument),
 	)
 }
-
-// pair is what a key of the standard library and its public half have in common.
-type pair interface{ Public() crypto.PublicKey }
-
-func (s *session) imported(private pair, check func(id uuid.UUID) error) error {
-	key, err := s.client.ImportKey(s.ctx, s.okmsId, private, "imported", "", signatureUsages)
-	if err != nil {
-		return err
-	}
-	exported, err := s.client.ExportPublicKey(s.ctx, s.okmsId, key.Id)
-	if err != nil {
-		return err
-	}
-	if public, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(exported) {
-		return errors.New("the exported public key is not the imported one")
-	}
-	return check(key.Id)
-}
-
-var _ pair = (*rsa.PrivateKey)(nil)
