@@ -64,10 +64,11 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['telemetry', { ours: ['errors', 'bytes'], libraries: ['pino', 'prom-client'] }],
   ['config', { ours: ['errors'], libraries: ['zod', 'yaml'] }],
   ['parts', { ours: ['pkcs11/*', 'store/*', 'config', 'home', 'errors'], libraries: [] }],
+  ['sealing', { ours: ['pkcs11/*', 'crypto/*', 'store/*', 'audit/*', 'keys/*', 'config', 'home', 'errors'], libraries: [] }],
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'sealing', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

@@ -3,10 +3,8 @@
  * server process and by tests; knows no supervisor.
  */
 
-import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { join } from 'node:path';
 import { ClientIdentity } from './api/client-identity.ts';
 import type { Readiness } from './api/health.ts';
 import { Listener } from './api/listener.ts';
@@ -14,17 +12,13 @@ import { okmsDocument } from './api/okms/document.ts';
 import { okmsRoutes } from './api/okms/routes.ts';
 import { openApiDocument } from './api/openapi.ts';
 import { apiServer, publicServer, type ServerOptions } from './api/server.ts';
-import { readDeadStream } from './audit/dead-stream.ts';
 import { createFloodGate } from './audit/flood.ts';
 import { type AuditLog, openAuditLog } from './audit/log.ts';
 import { authority } from './auth/client-certificate.ts';
 import { randomHex } from './bytes.ts';
 import type { Config } from './config.ts';
-import { Anchors } from './crypto/anchor.ts';
-import { deriveKey } from './crypto/derived-key.ts';
 import { CryptoEngine } from './crypto/engine.ts';
-import { deriveMacs, type Macs } from './crypto/integrity-keys.ts';
-import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
+import { canaryOf, internalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
 import { packageVersion, paths } from './home.ts';
 import { Gate } from './keys/access.ts';
@@ -43,7 +37,8 @@ import { SelfTests } from './keys/self-test.ts';
 import { birthOf, isRunning } from './own-process.ts';
 import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
 import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
-import type { KeyStore, Witness } from './store/store.ts';
+import { Sealing } from './sealing.ts';
+import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 
@@ -64,8 +59,6 @@ export type Port = 'api' | 'public';
 
 const STOP_MS = 500;
 const POLL_MS = 20;
-/** Raised when the keys of seals and macs are to change (`kms store reseal`). */
-const KEY_EPOCH = 1;
 
 export class App {
   readonly #config: Config;
@@ -87,8 +80,7 @@ export class App {
   readonly operations: KeyOperations;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  #macs: Macs | undefined;
-  #sealed = false;
+  readonly #sealing: Sealing;
   #draining = false;
 
   private constructor(config: Config, parts: Parts, events: AppEvents) {
@@ -109,22 +101,36 @@ export class App {
       store, audit, outbox, logger, hostId, bootId, isRunning,
       birth: birthOf(process.pid) ?? { pid: process.pid, born: '' },
       startedMs: now(),
-      readDead: (boot) => this.#readStream(boot),
+      readDead: (boot) => this.#sealing.readStream(boot),
       exclusively: (run) => events.exclusively(run),
     });
     const fleet = this.#fleet;
+    this.#sealing = new Sealing({
+      config, store, audit, installation,
+      token: this.#token,
+      peers: () => fleet.peers(),
+      takeCounters: () => this.#invocations.takeNews(),
+      isTrusted: () => this.#evidence.state === 'ok',
+    });
     const reconciler = new Reconciler({
       engine: this.#engine, store, audit, outbox,
       internalKeys: installation.internalKeys,
       labels: Object.values(labelPrefixes(installation.id)),
       hasEnded: (boot) => fleet.hasEnded(boot),
     });
-    const anchoring = this.#createAnchoring(bootId, now);
+    const anchoring = new Anchoring({
+      store, logger, bootId, now,
+      anchors: this.#sealing,
+      minIntervalMs: config.store.anchorMinIntervalMs,
+      periodMs: config.store.anchorSeconds * 1000,
+      auditHeads: () => this.#sealing.auditHeads(),
+      onFault: (error) => { this.#evidence.condemn(error); },
+    });
     this.#evidence = new Evidence({
       store, audit, logger, bootId, fleet, anchoring, reconciler,
       kind: installation.kind,
-      unseal: () => this.#unseal(),
-      witnesses: () => this.#witnesses(),
+      unseal: () => this.#sealing.unseal(),
+      witnesses: () => this.#sealing.witnesses(),
       compareMs: config.store.compareSeconds * 1000,
     });
     this.metrics = this.#createMetrics();
@@ -137,7 +143,7 @@ export class App {
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
     this.lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now, onRestriction: () => { anchoring.restricted(); } });
     this.operations = new KeyOperations(gate, engine, this.#invocations);
-    const pages = new PageTokens(() => this.#pageKey());
+    const pages = new PageTokens(() => this.#sealing.pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
     const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages });
     this.#listeners = this.#createListeners({
@@ -250,7 +256,7 @@ export class App {
 
   /** A stream that could not be closed is left to the successor. */
   async #leave(): Promise<void> {
-    if (this.#sealed && this.#audit.head().closed) await this.#fleet.leave();
+    if (this.#sealing.done && this.#audit.head().closed) await this.#fleet.leave();
   }
 
   #tokenState(): string {
@@ -271,79 +277,6 @@ export class App {
 
   #connections(): number {
     return Object.values(this.#listeners).reduce((sum, { connections }) => sum + connections, 0);
-  }
-
-  /** Derives the keys of seals and macs, and has the audit sealed with them. */
-  async #unseal(): Promise<Macs> {
-    const { id } = this.#installation;
-    this.#macs ??= await deriveMacs(this.#token, internalKey(this.#installation, 'integrity'), id, KEY_EPOCH);
-    if (!this.#sealed) this.#sealAudit(this.#macs);
-    return this.#macs;
-  }
-
-  #sealAudit({ tail: mac }: Macs): void {
-    const auditKey = internalKey(this.#installation, 'audit');
-    this.#sealed = true;
-    this.#audit.seal({
-      installation: this.#installation.id,
-      kind: this.kind,
-      mac,
-      sign: (bytes) => signWithInternalKey(this.#token, auditKey, bytes),
-      publicKey: auditKey.publicKey ?? new Uint8Array(),
-      storeHead: () => this.#storeHead(),
-      peers: () => this.#fleet.peers(),
-      takeCounters: () => this.#invocations.takeNews(),
-      onCheckpoint: () => undefined,
-    });
-  }
-
-  /**
-   * Zeros while the store is not believed: a checkpoint that names the head of a forked store would stand against the
-   * honest one when that comes back.
-   */
-  #storeHead(): { readonly epoch: number; readonly seq: number; readonly mac: string } {
-    try {
-      if (this.#evidence.state !== 'ok') throw new KmsError('store-unavailable', this.#evidence.state);
-      const { epoch, seq, mac } = this.#store.head();
-      return { epoch, seq, mac: Buffer.from(mac).toString('hex') };
-    } catch {
-      return { epoch: 0, seq: 0, mac: '0'.repeat(64) };
-    }
-  }
-
-  #readStream(boot: string): ReturnType<typeof readDeadStream> {
-    const { publicKey } = internalKey(this.#installation, 'audit');
-    const keys = { mac: this.#macs?.tail ?? noKey, publicKey: publicKey ?? new Uint8Array() };
-    return readDeadStream(paths.audit(this.#config.home), this.#config.hostId, boot, keys);
-  }
-
-  /** A store that was put back does not know of the streams that came later; their checkpoints know of it. */
-  async #witnesses(): Promise<readonly Witness[]> {
-    const known = new Set((await this.#store.processes()).map(({ bootId }) => bootId));
-    const unknown = streamsIn(this.#config).filter((boot) => !known.has(boot));
-    const streams = await Promise.all(unknown.map((boot) => this.#readStream(boot)));
-    return streams.flatMap(({ lastCheckpoint }) => (lastCheckpoint === null ? [] : [toWitness(lastCheckpoint.store)]));
-  }
-
-  #createAnchoring(bootId: string, now: () => number): Anchoring {
-    const { anchorSeconds, anchorMinIntervalMs: minIntervalMs } = this.#config.store;
-    const anchors = (): Anchors => new Anchors(this.#token, this.#installation.id, this.#macs?.anchor ?? noKey);
-    return new Anchoring({
-      anchors: { read: () => anchors().read(), write: (anchor) => anchors().write(anchor) },
-      store: this.#store,
-      logger: this.logger,
-      bootId,
-      now,
-      minIntervalMs,
-      periodMs: anchorSeconds * 1000,
-      auditHeads: () => this.#auditHeads(),
-      onFault: (error) => { this.#evidence.condemn(error); },
-    });
-  }
-
-  async #auditHeads(): Promise<Uint8Array> {
-    const heads = (await this.#store.processes()).map(({ hostId, bootId, stream }) => `${hostId}/${bootId} ${stream.seq} ${stream.head}`);
-    return createHash('sha256').update(heads.sort().join('\n')).digest();
   }
 
   #createListeners(options: ServerOptions): Readonly<Record<Port, Listener>> {
@@ -367,10 +300,6 @@ export class App {
       integrityFailures: () => this.#evidence.damages,
       findings: () => this.#evidence.findings,
     });
-  }
-
-  #pageKey(): Promise<Uint8Array> {
-    return deriveKey(this.#token, internalKey(this.#installation, 'integrity'), this.#installation.id, 'page', KEY_EPOCH);
   }
 
   #openToken(events: AppEvents): Token {
@@ -412,22 +341,6 @@ interface Parts {
   readonly installation: Installation;
   readonly bootId: string;
   readonly logger: Logger;
-}
-
-function noKey(): never {
-  throw new KmsError('internal', 'the keys of the audit are not derived yet');
-}
-
-/** Boot ids of the streams of this host. */
-function streamsIn({ home, hostId }: Config): readonly string[] {
-  const host = join(paths.audit(home), hostId);
-  return readdirSync(host, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-    .map(({ name }) => name);
-}
-
-function toWitness({ epoch, seq, mac }: { readonly epoch: number; readonly seq: number; readonly mac: string }): Witness {
-  return { epoch, seq, mac: Buffer.from(mac, 'hex') };
 }
 
 /** Each step runs whatever became of the ones before. */

@@ -37,13 +37,26 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
 ]);
 
 /**
- * Runs a batch. Where handles may move, each key of it is then asked for its id: a result made with another key is
- * dropped before anybody sees it.
+ * Runs a batch, or as much of it as can be begun within the budget: a slow HSM shall cost a batch its last jobs, not its
+ * deadline. Where handles may move, each key of it is then asked for its id: a result made with another key is dropped
+ * before anybody sees it.
+ * @returns the replies to the jobs that were begun; at least one
  */
-export function executeBatch(session: TokenSession, canary: CanaryWatch, jobs: readonly AddressedJob[]): Reply[] {
-  const replies = jobs.map(({ job }) => (WITNESSED.has(job.op) ? witnessed(session, canary, job) : execute(session, job)));
+export function executeBatch(
+  session: TokenSession,
+  canary: CanaryWatch,
+  jobs: readonly AddressedJob[],
+  budgetMs: number,
+): Reply[] {
+  const end = performance.now() + budgetMs;
+  const replies: Reply[] = [];
+  for (const { job } of jobs) {
+    if (replies.length > 0 && performance.now() > end) break;
+    replies.push(WITNESSED.has(job.op) ? witnessed(session, canary, job) : execute(session, job));
+  }
   if (session.profile.handles === 'fixed') return replies;
-  return jobs.every((addressed) => isStillThere(session, addressed)) ? replies : replies.map(() => MOVED);
+  const begun = jobs.slice(0, replies.length);
+  return begun.every((addressed) => isStillThere(session, addressed)) ? replies : replies.map(() => MOVED);
 }
 
 /** Jobs that change what is on the token. */

@@ -228,7 +228,8 @@ export interface Canary {
 }
 
 export type ToThread =
-  | { readonly kind: 'batch'; readonly id: number; readonly jobs: readonly AddressedJob[] }
+  /** No further job is begun after so many milliseconds. */
+  | { readonly kind: 'batch'; readonly jobs: readonly AddressedJob[]; readonly budgetMs: number }
   /** The one login of the process may be tried now. */
   | { readonly kind: 'may-login' }
   | { readonly kind: 'stop' };
@@ -239,7 +240,8 @@ export type FromThread =
   | { readonly kind: 'ready'; readonly serial: string }
   /** Not started; the first thread tries again by itself, except after a PIN error. */
   | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number; readonly detail: string }
-  | { readonly kind: 'batch'; readonly id: number; readonly replies: readonly Reply[] }
+  /** Of the jobs that were begun, in their order. */
+  | { readonly kind: 'batch'; readonly replies: readonly Reply[] }
   | { readonly kind: 'canary'; readonly ok: boolean }
   | { readonly kind: 'stopped' };
 

@@ -59,7 +59,7 @@ function serve(started: Started): void {
       clearInterval(beat);
       stop(started);
     } else if (message.kind === 'batch') {
-      post({ kind: 'batch', id: message.id, replies: executeBatch(session, canary, message.jobs) });
+      post({ kind: 'batch', replies: executeBatch(session, canary, message.jobs, message.budgetMs) });
       for (const { job } of message.jobs) if ('data' in job) job.data.fill(0);
     }
   });

@@ -50,6 +50,36 @@ static void follow_files(void) {
   pthread_mutex_unlock(&one_at_a_time);
 }
 
+void pause_us(unsigned long microseconds) {
+  struct timespec left = {(time_t)(microseconds / 1000000), (long)(microseconds % 1000000) * 1000};
+  while (microseconds > 0 && nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+}
+
+static int compare_longs(const void *a, const void *b) {
+  long x = *(const long *)a, y = *(const long *)b;
+  return (x > y) - (x < y);
+}
+
+/*
+ * How long to sleep for a delay of so many microseconds. The kernel wakes late, under a hypervisor by a tenth of 2 ms, and
+ * who asked for 2 ms shall not measure that. Only what an idle thread sees here is taken off, by the median of 15.
+ */
+static unsigned long corrected(unsigned long microseconds) {
+  enum { SAMPLES = 15 };
+  long late[SAMPLES];
+  if (microseconds < 500) return microseconds;
+  for (int i = 0; i < SAMPLES; i++) {
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    pause_us(microseconds);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    late[i] = (to.tv_sec - from.tv_sec) * 1000000 + (to.tv_nsec - from.tv_nsec) / 1000 - (long)microseconds;
+  }
+  qsort(late, SAMPLES, sizeof late[0], compare_longs);
+  long median = late[SAMPLES / 2];
+  return median > 0 && (unsigned long)median < microseconds / 4 ? microseconds - (unsigned long)median : microseconds;
+}
+
 static void open_module(void) {
   CK_RV (*get)(CK_FUNCTION_LIST **) = NULL;
   const char *path = getenv("KMS_FAULT_MODULE"), *us = getenv("KMS_FAULT_LATENCY_US");
@@ -62,7 +92,7 @@ static void open_module(void) {
     real = NULL;
     return;
   }
-  latency = us == NULL ? 0 : strtoul(us, NULL, 10);
+  latency = corrected(us == NULL ? 0 : strtoul(us, NULL, 10));
   latency_of_init = init != NULL && strcmp(init, "1") == 0;
   follow_files();
 }
@@ -71,11 +101,6 @@ static CK_FUNCTION_LIST *module(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, open_module);
   return real;
-}
-
-void pause_us(unsigned long microseconds) {
-  struct timespec left = {(time_t)(microseconds / 1000000), (long)(microseconds % 1000000) * 1000};
-  while (microseconds > 0 && nanosleep(&left, &left) != 0 && errno == EINTR) continue;
 }
 
 /* xorshift64*, one sequence per thread. */
