@@ -23,6 +23,10 @@ describe('package.json', () => {
     });
   });
 
+  test('asks the telemetry of Swagger UI not to run under an npm that does not know of that', () => {
+    expect(manifest.scarfSettings).toEqual({ enabled: false });
+  });
+
   test('keeps the version of unrs-resolver whose platforms every registry has', () => {
     expect(manifest.overrides['unrs-resolver']).toBe('1.12.2');
     expect(lock.packages['node_modules/unrs-resolver'].version).toBe('1.12.2');
