@@ -60,12 +60,14 @@ const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found
     expect(await tab.locator('.opblock').count()).toBe(operations.length);
     const link = tab.getByRole('link', { name: 'the authenticated page' });
     expect(await link.getAttribute('href')).toBe(page(kms.port));
-    const block = tab.locator('#operations-Cryptography-encrypt');
-    await block.locator('.opblock-summary-control').click();
-    await block.locator('.responses-table').waitFor();
-    await block.getByText('Encrypt up to 4096 bytes').waitFor();
-    expect(await tab.getByRole('button', { name: /try it out|execute/i }).count()).toBe(0);
+    const first = tab.locator('#operations-Cryptography-encrypt');
+    await first.locator('.opblock-summary-control').click();
+    await first.getByText('Encrypt up to 4096 bytes').waitFor();
     await screenshot(tab, 'swagger-public');
+    // Unfolded, each shows examples that Swagger UI makes of the schemas: of some it cannot.
+    await tab.evaluate("document.querySelectorAll('.opblock:not(.is-open) .opblock-summary-control').forEach((fold) => fold.click())");
+    await expectCount(tab.locator('.responses-table'), operations.length);
+    expect(await tab.getByRole('button', { name: /try it out|execute/i }).count()).toBe(0);
     expect(seen.errors).toEqual([]);
     expect([...seen.origins]).toEqual([`https://localhost:${kms.publicPort}`]);
     await context.close();
@@ -93,22 +95,16 @@ const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found
     const opened = await execute(tab, 'Cryptography-decrypt', { id, body: { ciphertext, context: 'page' } });
     expect(opened).toEqual({ status: '200', json: { plaintext } });
     await screenshot(tab, 'swagger-decrypt');
-    expect(seen.errors).toEqual([]);
-    expect([...seen.origins]).toEqual([`https://localhost:${kms.port}`]);
-    await context.close();
-  });
 
-  test('the other server of the document works with the vault’s id', async () => {
-    const context = await withCertificate();
-    const { tab, seen } = await open(context, page(kms.port));
+    // The other server of the document takes the vault's id.
     await tab.locator('.servers select').selectOption({ index: 1 });
     await tab.locator('.servers input').fill(kms.admin.okmsId);
     const requested = tab.waitForRequest((request) => request.url().includes('/api/'));
     const listed = await execute(tab, 'Keys-listKeys', {});
     expect((await requested).url()).toBe(`${kms.base}/servicekey`);
-    expect(listed.status).toBe('200');
-    expect(listed.json.objects_list).toHaveLength(1);
+    expect(listed).toMatchObject({ status: '200', json: { objects_list: [{ id }] } });
     expect(seen.errors).toEqual([]);
+    expect([...seen.origins]).toEqual([`https://localhost:${kms.port}`]);
     await context.close();
   });
 
@@ -137,6 +133,11 @@ const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found
     expect(seen.errors.filter((error) => !error.includes('status of 401'))).toEqual([]);
     await context.close();
   });
+
+  async function expectCount(elements: Locator, count: number): Promise<void> {
+    await elements.nth(count - 1).waitFor();
+    expect(await elements.count()).toBe(count);
+  }
 
   interface Done {
     readonly status: string;
