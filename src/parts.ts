@@ -8,16 +8,19 @@ import { KmsError } from './errors.ts';
 import { paths, profilePath } from './home.ts';
 import { loadProfile, type Profile } from './pkcs11/token.ts';
 import type { Engine } from './store/engine.ts';
-import { migratePostgres, openPostgresCarrier, openPostgresStore, preparePostgres } from './store/postgres.ts';
 import { migrateSqlite, openEngine, openSqliteStore, prepareSqlite } from './store/sqlite.ts';
 import type { KeyStore } from './store/store.ts';
 
 const REOPEN_MS = 1000;
 
+/** Loaded where it is used: most processes have SQLite. */
+const postgres = async () => import('./store/postgres.ts');
+
 /** Opens the store of the installation; it must have the newest schema. @throws KmsError `store-unavailable` */
 export async function openStore(config: Config, bootId: string): Promise<KeyStore> {
   const { url, staleMaxMs } = config.store;
   if (url === '') return openSqliteStore(paths.store(config.home), bootId);
+  const { openPostgresStore } = await postgres();
   return openPostgresStore({ url, password: storePassword(config), bootId, staleMaxMs });
 }
 
@@ -57,18 +60,19 @@ async function installed(store: KeyStore, { home }: Config): Promise<Installed> 
 /** Brings the store to this code's schema; makes it if need be. @throws KmsError `store-unavailable` */
 export async function migrateStore(config: Config): Promise<void> {
   if (config.store.url === '') await migrateSqlite(paths.store(config.home));
-  else await migratePostgres(config.store.url, storePassword(config));
+  else await (await postgres()).migratePostgres(config.store.url, storePassword(config));
 }
 
 /** Makes the configured database ready for a store from elsewhere. @throws KmsError `conflict` when it is not empty */
 export async function prepareStore(config: Config): Promise<void> {
   if (config.store.url === '') await prepareSqlite(paths.store(config.home));
-  else await preparePostgres(config.store.url, storePassword(config));
+  else await (await postgres()).preparePostgres(config.store.url, storePassword(config));
 }
 
 /** The engine below `openStore`, for commands that carry whole stores. @param url in place of the configured one */
 export async function openStoreEngine(config: Config, bootId: string, url = config.store.url): Promise<Engine> {
   if (url === '') return openEngine(paths.store(config.home));
+  const { openPostgresCarrier } = await postgres();
   return openPostgresCarrier({ url, password: storePassword(config), bootId });
 }
 

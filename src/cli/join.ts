@@ -4,7 +4,7 @@
  * and its PIN are the operator's to provide.
  */
 
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
@@ -94,10 +94,4 @@ async function settle({ config, store, macs, anchors, token, installation, audit
   const issuer = { certificate: installation.serverCa, signer: tokenSigner(token, internalKey(installation, 'server-ca')) };
   await writeServerCertificate(config.home, issuer, serverNames(await store.vaults(), names), Date.now());
   await audit.append({ event: 'host.join', result: 'success', detail: { host: config.hostId } });
-}
-
-/** For the first call that `kms serve` prints; a joined host has no administrator's files. */
-export function readAdmin(home: string): { readonly okmsId: string } | undefined {
-  const path = paths.client(home, 'admin.json');
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as { okmsId: string }) : undefined;
 }

@@ -5,93 +5,24 @@
  */
 
 import { Command } from 'commander';
-import { loadConfig } from '../config.ts';
 import { asKmsError, type ErrorCode } from '../errors.ts';
 import { packageVersion } from '../home.ts';
-import { auditCommands } from './audit.ts';
-import { diagnose } from './doctor.ts';
-import { initDev } from './init.ts';
-import { assertNoPassword, joinInstallation } from './join.ts';
-import { formatDoctor, type Output, outputOption, print, say } from './output.ts';
-import { reconcileCommand } from './reconcile.ts';
-import { serve } from './serve.ts';
-import { storeCommands } from './store.ts';
-import { addTransferCommands } from './transfer-commands.ts';
+import { say } from './output.ts';
 
-/** An option that may be said several times. */
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value];
-}
-
-interface Init {
-  readonly dev?: boolean;
-  readonly join?: boolean;
-  readonly store?: string;
-  readonly profile: string;
-  readonly pinFile?: string;
-  readonly tokenDirectory?: string;
-  readonly name: readonly string[];
-}
-
-async function init(options: Init): Promise<number> {
-  const { home } = loadConfig({ KMS_HOME: process.env['KMS_HOME'] });
-  if (options.join === true) return join(home, options);
-  if (options.dev !== true) {
-    say('kms init: say --dev, or --join --store URL; a production set-up is not implemented in this release');
-    return 2;
-  }
-  if (options.store !== undefined) assertNoPassword(options.store);
-  const report = await initDev(home, say, options.store);
-  say(report.created ? `installation made in ${home}` : `installation in ${home} is there already`);
-  return 0;
-}
-
-async function join(home: string, { store, profile, pinFile, tokenDirectory, name }: Init): Promise<number> {
-  if (store === undefined || pinFile === undefined) {
-    say('kms init --join: needs --store URL and --pin-file FILE');
-    return 2;
-  }
-  const hostId = await joinInstallation(home, { store, profile, pinFile, tokenDirectory, names: name });
-  say(`host ${hostId} joined from ${home}`);
-  return 0;
-}
-
-async function doctor({ output }: Output): Promise<number> {
-  const report = await diagnose(process.env);
-  print(output === 'json' ? JSON.stringify(report, null, 2) : formatDoctor(report));
-  return report.ok ? 0 : 1;
-}
-
-function program(finish: (code: number) => void): Command {
+async function program(finish: (code: number) => void): Promise<Command> {
   const kms = new Command('kms').description('Key management service in front of an HSM').version(packageVersion());
   kms.configureHelp({ sortSubcommands: true }).exitOverride();
-  kms
-    .command('init')
-    .description('make an installation in $KMS_HOME; harmless when there is one')
-    .option('--dev', 'development set-up: SoftHSM token, SQLite, an administrator certificate')
-    .option('--join', 'make the home of a further host of an installation')
-    .option('--store <url>', 'PostgreSQL instead of SQLite: postgres://user@host/database, the password in PGPASSWORD')
-    .option('--profile <name>', '(join) file in hsm-config/, or the path of one', 'softhsm-2.6.1')
-    .option('--pin-file <file>', '(join) file with the PIN of the token; it stays where it is')
-    .option('--token-directory <directory>', '(join) where SoftHSM keeps the token')
-    .option('--name <host>', '(join) further name or address for the server certificate', collect, [])
-    .action(async (options: Init) => { finish(await init(options)); });
   kms
     .command('serve')
     .description('serve the APIs until SIGTERM')
     .option('--dev-exposed', 'let a development installation listen beyond loopback')
     .action(async (options: { devExposed?: boolean }) => {
+      const { serve } = await import('./serve.ts');
       finish(await serve({ devExposed: options.devExposed === true }));
     });
-  kms
-    .command('doctor')
-    .description('check module, token, store and certificates, and say what is missing')
-    .addOption(outputOption())
-    .action(async (options: Output) => { finish(await doctor(options)); });
-  auditCommands(kms, finish);
-  addTransferCommands(kms, { print, say, finish, outputOption });
-  storeCommands(kms, finish);
-  reconcileCommand(kms, finish);
+  if (process.argv[2] === 'serve') return kms;
+  const { addCommands } = await import('./commands.ts');
+  addCommands(kms, finish);
   return kms;
 }
 
@@ -113,6 +44,6 @@ function exitCode(error: unknown): number {
 }
 
 program((code) => { process.exitCode = code; })
-  .parseAsync()
+  .then((kms) => kms.parseAsync())
   .catch((error: unknown) => { process.exitCode = exitCode(error); })
   .finally(() => { process.exit(); });

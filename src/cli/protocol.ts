@@ -3,6 +3,8 @@
 import type { Port } from '../app.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
 
+export type InstallationKind = 'dev' | 'prod';
+
 /** What processes of a host do one at a time. */
 export type Turn = 'login' | 'change';
 
@@ -19,7 +21,7 @@ export type ToProcess =
 export type ToSupervisor =
   /** Takes connections: answers health, and 503 for key operations. */
   | { readonly kind: 'listening' }
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'ready'; readonly installation: InstallationKind }
   /** Answered with `turn`, and ended with `turn-over`. */
   | { readonly kind: 'asks-turn'; readonly what: Turn }
   | { readonly kind: 'turn-over'; readonly what: Turn }

@@ -1,14 +1,12 @@
 /** `kms serve`: start, signals, drain, close. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import type { Port } from '../app.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
-import { openInstalled } from '../parts.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
-import { readAdmin } from './join.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -21,12 +19,14 @@ function isLoopback(address: string): boolean {
 export async function serve(options: { readonly devExposed: boolean }): Promise<number> {
   const config = loadConfig(process.env);
   const logger = createLogger({ level: config.log.level, base: { pid: process.pid } });
-  const kind = await installationKind(config, logger);
-  assertNotExposed(config, kind, options.devExposed);
+  if (config.store.url === '' && !existsSync(paths.store(config.home))) {
+    throw new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
+  }
+  if (!options.devExposed) await assertNotExposed(config, logger);
   return new Promise((resolve, reject) => {
     let ports: Readonly<Record<Port, number>> | undefined;
     const supervisor = new Supervisor(config, logger, {
-      ready: () => { if (ports !== undefined) announce(config, kind, ports); },
+      ready: (installation) => { if (ports !== undefined) announce(config, installation, ports); },
       fatal: (message) => { reject(new KmsError('internal', message)); },
     });
     const metrics = serveMetrics(supervisor, config.server.metricsPort, (err) => { logger.warn({ err }, 'no metrics'); });
@@ -41,22 +41,26 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
   });
 }
 
-async function installationKind(config: Config, logger: Logger): Promise<'dev' | 'prod'> {
-  if (config.store.url === '' && !existsSync(paths.store(config.home))) {
-    throw new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
-  }
+/**
+ * A development installation hands out keys more easily than anybody beyond this machine should see. The store is asked
+ * which kind it is only when the answer matters: a supervisor that needs no store also stands while it is away.
+ */
+async function assertNotExposed(config: Config, logger: Logger): Promise<void> {
+  const exposed = config.server.addresses.find((address) => !isLoopback(address));
+  if (exposed === undefined) return;
+  const { openInstalled } = await import('../parts.ts');
   const { store, installation } = await openInstalled(config, 'supervisor', (err) => {
     logger.warn({ err }, 'the store does not answer yet');
   });
   await store.close();
-  return installation.kind;
+  if (installation.kind === 'prod') return;
+  throw new KmsError('forbidden', `kind=dev listens on loopback only, not on ${exposed}: say --dev-exposed to insist`);
 }
 
-/** A development installation hands out keys more easily than anybody beyond this machine should see. */
-function assertNotExposed({ server }: Config, kind: 'dev' | 'prod', devExposed: boolean): void {
-  const exposed = server.addresses.find((address) => !isLoopback(address));
-  if (kind === 'prod' || devExposed || exposed === undefined) return;
-  throw new KmsError('forbidden', `kind=dev listens on loopback only, not on ${exposed}: say --dev-exposed to insist`);
+/** A joined host has no administrator's files. */
+function readAdmin(home: string): { readonly okmsId: string } | undefined {
+  const path = paths.client(home, 'admin.json');
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as { okmsId: string }) : undefined;
 }
 
 /** A first call to copy, then the line that scripts wait for. */

@@ -4,7 +4,7 @@ import cluster, { type Worker } from 'node:cluster';
 import type { Socket } from 'node:net';
 import type { Port } from '../app.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
-import { DRAIN_DEADLINE_MS, type ToProcess, type ToSupervisor, type Turn } from './protocol.ts';
+import { DRAIN_DEADLINE_MS, type InstallationKind, type ToProcess, type ToSupervisor, type Turn } from './protocol.ts';
 
 export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'ended';
 
@@ -29,6 +29,7 @@ export class ServerChild {
   readonly #events: ChildEvents;
   readonly startedMs = performance.now();
   #phase: ChildPhase = 'starting';
+  #installation: InstallationKind | undefined;
   #drained = false;
   #metricsId = 0;
   #handovers = 0;
@@ -41,6 +42,11 @@ export class ServerChild {
     this.#worker.on('message', (message: ToSupervisor) => { this.#receive(message); });
     this.#worker.on('error', () => undefined);
     this.#worker.on('exit', (code, signal) => { this.#exit(code, signal); });
+  }
+
+  /** Known once it is ready. */
+  get installation(): InstallationKind | undefined {
+    return this.#installation;
   }
 
   get phase(): ChildPhase {
@@ -112,6 +118,7 @@ export class ServerChild {
       case 'ready':
         if (this.#phase === 'draining') return;
         this.#phase = message.kind;
+        if (message.kind === 'ready') this.#installation = message.installation;
         this.#events.changed(this);
         return;
       case 'waiting':

@@ -45,7 +45,7 @@ async function start(): Promise<void> {
     void app.logger.flush().finally(kill);
   });
   tell({ kind: 'listening' });
-  app.whenReady().then(() => { tell({ kind: 'ready' }); }, () => undefined);
+  app.whenReady().then(() => { tell({ kind: 'ready', installation: app.kind }); }, () => undefined);
 }
 
 function receive(app: App, message: ToProcess, socket: Socket | undefined, end: () => void): void {

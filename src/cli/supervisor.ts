@@ -9,7 +9,7 @@ import type { Port } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
-import type { Turn } from './protocol.ts';
+import type { InstallationKind, Turn } from './protocol.ts';
 import { ServerChild } from './server-child.ts';
 import { Sockets } from './sockets.ts';
 import { Turns } from './turns.ts';
@@ -22,7 +22,7 @@ const STABLE_MS = 60_000;
 
 export interface SupervisorEvents {
   /** All processes are ready for the first time. */
-  readonly ready: () => void;
+  readonly ready: (installation: InstallationKind) => void;
   /** The service cannot run; it has ended its processes. */
   readonly fatal: (message: string) => void;
 }
@@ -114,9 +114,10 @@ export class Supervisor {
     this.#sockets.retry();
     this.#recordPending();
     const ready = this.#children.filter(({ phase }) => phase === 'ready').length;
-    if (child.phase !== 'ready' || this.#announced || ready < this.#config.server.processes) return;
+    const { installation } = child;
+    if (installation === undefined || child.phase !== 'ready' || this.#announced || ready < this.#config.server.processes) return;
     this.#announced = true;
-    this.#events.ready();
+    this.#events.ready(installation);
   }
 
   /** The replacement first: the sick one is drained when the new one listens, and answers 503 until then. */

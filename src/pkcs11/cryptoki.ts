@@ -11,7 +11,8 @@
 import ck from 'pkcs11js';
 import { CryptokiError } from './cryptoki-error.ts';
 import { asBuffer, nonNull } from './mechanism.ts';
-import { initializeArguments, type Profile } from './profile.ts';
+import { initializeArguments } from './initialize.ts';
+import type { Profile } from './profile.ts';
 import { type Attribute, sessionSecret } from './template.ts';
 
 /** Opaque to us: slots, sessions and objects are 8-byte handles of the module. */

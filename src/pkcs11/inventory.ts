@@ -4,7 +4,8 @@
  */
 
 import graphene from 'graphene-pk11';
-import { initializeArguments, type Profile } from './profile.ts';
+import { initializeArguments } from './initialize.ts';
+import type { Profile } from './profile.ts';
 
 export interface TokenInventory {
   readonly label: string;
