@@ -2,7 +2,7 @@
 
 import { createHash, createPublicKey, type JsonWebKey, type KeyObject as NodeKey, verify } from 'node:crypto';
 import { KmsError } from '../errors.ts';
-import type { Curve } from '../keys/key.ts';
+import type { Curve, Kind } from '../keys/key.ts';
 import type { PublicAttributes } from '../pkcs11/token.ts';
 import { coordinateBytes } from './algorithms.ts';
 
@@ -50,10 +50,10 @@ function base64url(bytes: Uint8Array): string {
 
 /** Members of RFC 7517 without `kid`, `key_ops`, `alg` and `use`. Fixed-length coordinates. */
 export interface PublicJwk {
-  readonly kty: string;
+  readonly kty: Kind;
   readonly n?: string;
   readonly e?: string;
-  readonly crv?: string;
+  readonly crv?: Curve;
   readonly x?: string;
   readonly y?: string;
 }

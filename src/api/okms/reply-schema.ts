@@ -64,6 +64,8 @@ export const serviceKey = z
   })
   .meta({ id: 'GetServiceKeyResponse' });
 
+export type ServiceKey = z.infer<typeof serviceKey>;
+
 export const serviceKeyList = z
   .strictObject({
     objects_list: z.array(z.strictObject(metadata).meta({ id: 'ServiceKeyListItem' })),

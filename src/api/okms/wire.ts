@@ -7,6 +7,7 @@ import type { KeySpec } from '../../keys/lifecycle.ts';
 import type { PublicJwk } from '../../keys/public-half.ts';
 import { visibleState } from '../../keys/state.ts';
 import { defaultUsages, possibleUsages } from '../../keys/usage.ts';
+import type { ServiceKey } from './reply-schema.ts';
 import type { createBody, keyState } from './schema.ts';
 
 type CreateBody = z.infer<typeof createBody>;
@@ -79,22 +80,22 @@ function date(ms: number): string {
 }
 
 /** @param jwk the public half, to be shown beside the metadata; undefined without `format=jwk` */
-export function toServiceKey(key: Key, jwk?: PublicJwk): object {
+export function toServiceKey(key: Key, jwk?: PublicJwk): ServiceKey {
   return {
     id: key.id,
     name: key.label,
     type: key.kind,
     class: key.kind === 'oct' ? 'SECRET_KEY' : 'KEY_PAIR',
     protectionLevel: 'HSM',
-    operations: key.usages,
+    operations: [...key.usages],
     ...(key.bits === null ? {} : { size: key.bits }),
     ...(key.curve === null ? {} : { curve: key.curve }),
     attributes: attributes(key),
-    ...(jwk === undefined ? {} : { keys: [{ kid: key.id, ...jwk, key_ops: key.usages }] }),
+    ...(jwk === undefined ? {} : { keys: [{ kid: key.id, ...jwk, key_ops: [...key.usages] }] }),
   };
 }
 
-function attributes(key: Key): object {
+function attributes(key: Key): ServiceKey['attributes'] {
   const generated = key.origin === 'generated';
   return {
     state: visibleState(key),
