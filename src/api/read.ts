@@ -28,6 +28,10 @@ export function readBase64(field: string, text: string): Buffer {
   return bytes;
 }
 
+export function encodeBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
+}
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Canonical form; upper case is accepted. @throws KmsError `invalid-field` */

@@ -4,11 +4,10 @@
  */
 
 import ck from 'pkcs11js';
-import { CryptokiError } from './cryptoki-error.ts';
 import { curveParameters } from './curve.ts';
 import type { Generation, Inspection, Part } from './job.ts';
 import { findOne, fromObjectHandle, publicLabel, readPublic } from './objects.ts';
-import { classify } from './return-value.ts';
+import { isOfTheObject } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';
 
@@ -62,12 +61,10 @@ function compare(
     const differs = firstDifference([{ type: ck.CKA_KEY_TYPE, value: KEY_TYPES[type] }, ...wanted], read);
     return differs === undefined ? 'whole' : 'different';
   } catch (error) {
-    if (!(error instanceof CryptokiError) || OF_THE_CALL.has(classify(error.code, session.profile))) throw error;
+    if (!isOfTheObject(error, session.profile)) throw error;
     return 'different'; // it does not give one of them
   }
 }
-
-const OF_THE_CALL: ReadonlySet<string> = new Set(['session', 'token', 'busy', 'handle']);
 
 function publicOf(session: TokenSession, objectId: string, type: 'rsa' | 'ec'): Inspection['publicAttributes'] {
   const object = findOne(session, objectId, 'public');

@@ -8,6 +8,7 @@ import type { Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { curveParameters } from './curve.ts';
 import { type CreatedObject, type Generation, HANDLES_MOVED, type ListedObject, type ObjectHandle, type Part, type PublicAttributes } from './job.ts';
+import { isOfTheToken } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 import { type Attribute, firstDifference, privateTemplate, publicTemplate, secretTemplate } from './template.ts';
 
@@ -178,13 +179,18 @@ export function listObjects(
   return { added: added.filter((object) => object !== undefined), present: new Set(found) };
 }
 
-function describe(session: TokenSession, handle: ObjectHandle): ListedObject | undefined {
-  const native = fromObjectHandle(handle);
-  const read = (type: number): Buffer => session.cryptoki.attribute(session.handle, native, type);
+/**
+ * @returns undefined for an object that is no key, that is gone, or that does not say what it is
+ * @throws CryptokiError when session or token fails: an object passed over then would be taken for missing
+ */
+function describe(session: TokenSession, object: ObjectHandle): ListedObject | undefined {
+  const native = fromObjectHandle(object);
+  const read = (type: number): Buffer => session.run(({ cryptoki, handle }) => cryptoki.attribute(handle, native, type), true);
   try {
     const part = partOf(read(ck.CKA_CLASS));
-    return part === undefined ? undefined : { handle, part, objectId: read(ck.CKA_ID).toString('hex') };
-  } catch {
+    return part === undefined ? undefined : { handle: object, part, objectId: read(ck.CKA_ID).toString('hex') };
+  } catch (error) {
+    if (isOfTheToken(error, session.profile)) throw error;
     return undefined;
   }
 }

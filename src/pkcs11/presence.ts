@@ -4,10 +4,11 @@
  */
 
 import ck from 'pkcs11js';
+import { CryptokiError } from './cryptoki-error.ts';
 import type { AddressedJob, Job, ObjectHandle, Reply } from './job.ts';
 import { fromObjectHandle } from './objects.ts';
 import type { Profile } from './profile.ts';
-import { classify, type CodeClass, isHandleGone } from './return-value.ts';
+import { isHandleGone, isOfTheToken } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 
 /** The handle still denotes the object that was meant. */
@@ -41,10 +42,8 @@ export function isSpurious(session: TokenSession, job: Job, reply: Reply): boole
 /** A signature that does not verify, and every failure but those of session and token. */
 function speaksAgainstKey(reply: Reply, profile: Profile): boolean {
   if ('ok' in reply) return reply.ok === false;
-  return !OF_THE_TOKEN.has(classify(reply.code, profile));
+  return !isOfTheToken(new CryptokiError(reply.call, reply.code), profile);
 }
-
-const OF_THE_TOKEN: ReadonlySet<CodeClass> = new Set(['session', 'token', 'busy']);
 
 /** @throws CryptokiError */
 function idOf(session: TokenSession, key: ObjectHandle): Buffer {

@@ -118,6 +118,18 @@ export function isHandleGone(error: unknown, profile: Profile): boolean {
   return error instanceof CryptokiError && classify(error.code, profile) === 'handle';
 }
 
+/** Session or token failed: the call says nothing of the object it was about. */
+export function isOfTheToken(error: unknown, profile: Profile): boolean {
+  return error instanceof CryptokiError && OF_THE_TOKEN.has(classify(error.code, profile));
+}
+
+/** The module's answer about the object itself, which is there: it does not have, or not give, what was asked for. */
+export function isOfTheObject(error: unknown, profile: Profile): boolean {
+  return error instanceof CryptokiError && !isOfTheToken(error, profile) && !isHandleGone(error, profile);
+}
+
+const OF_THE_TOKEN: ReadonlySet<CodeClass> = new Set(['session', 'token', 'busy']);
+
 /** What operations make of bad data: decryption gives the one uniform error, other input a named one. */
 const BAD_DATA: ReadonlyMap<Job['op'], () => KmsError> = new Map([
   ['decrypt', decryptionFailed],

@@ -5,9 +5,8 @@
 
 import ck from 'pkcs11js';
 import type { Handle } from './cryptoki.ts';
-import { CryptokiError } from './cryptoki-error.ts';
 import type { Part, SurveyedObject } from './job.ts';
-import { classify, type CodeClass, isHandleGone } from './return-value.ts';
+import { isHandleGone, isOfTheObject } from './return-value.ts';
 import type { TokenSession } from './session.ts';
 
 const CLASSES: readonly (readonly [Part, number])[] = [
@@ -42,15 +41,12 @@ function look(session: TokenSession, object: Handle, part: Part): SurveyedObject
   }
 }
 
-/** Failures that say something about the session, the token or the handle, and nothing about the attribute. */
-const OF_THE_CALL: ReadonlySet<CodeClass> = new Set(['session', 'token', 'busy', 'handle']);
-
 /** @returns null when the object does not give the attribute */
 function read({ cryptoki, handle, profile }: TokenSession, object: Handle, type: number): Buffer | null {
   try {
     return cryptoki.attribute(handle, object, type);
   } catch (error) {
-    if (!(error instanceof CryptokiError) || OF_THE_CALL.has(classify(error.code, profile))) throw error;
+    if (!isOfTheObject(error, profile)) throw error;
     return null;
   }
 }

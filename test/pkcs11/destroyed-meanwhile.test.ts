@@ -115,3 +115,17 @@ test('keys destroyed under load answer rightly or are missing', async () => {
   }
   expect([...answers.keys()].filter((answer) => answer !== 'key-missing').sort()).toEqual(['answer of 64 bytes', 'answer true']);
 });
+
+test('a session that is lost while objects are listed hides none of them', async () => {
+  const made = await Promise.all(Array.from({ length: 5 }, () => at.generate(oct(256), ['gcm'])));
+  // Each attribute that the listing reads of the newest objects fails once, and a few calls before and after it.
+  for (let nth = 1; nth <= 30; nth += 1) {
+    shim.set([`C_GetAttributeValue rv=0xb3 nth=${nth}`]);
+    await at.reopen();
+    for (const each of made) {
+      const { objectId } = objectOf(each, 'gcm');
+      expect((await at.token.encryptGcm({ objectId, part: 'secret' }, AAD, DIGEST)).iv).toHaveLength(12);
+    }
+    expect(shim.counts().get('C_GetAttributeValue')?.faults).toBe(nth);
+  }
+});

@@ -136,7 +136,8 @@ export const decryptDataKey: RouteDescription = {
 export const sign: RouteDescription = {
   tag: SIGNATURES,
   summary: 'Sign a message or a digest',
-  notes: 'ECDSA signatures in `raw` format are r‖s of fixed width (IEEE P1363), not DER.',
+  notes: 'ECDSA signatures in `raw` format are r‖s of fixed width (IEEE P1363), not DER. `jws` and `jwt` answer a compact JWS \
+of the message, which is hashed here: `isdigest` stays false.',
   query: z.object({ format: signatureFormat.optional() }),
   body: { schema: signBody, required: true, example: { message: 'aGVsbG8=', alg: 'ES256', isdigest: false } },
   success: { status: 200, text: 'The signature.', body: reply.signed },
@@ -146,7 +147,8 @@ export const sign: RouteDescription = {
 export const verify: RouteDescription = {
   tag: SIGNATURES,
   summary: 'Verify a signature',
-  notes: 'A signature that does not fit is `false`, not an error.',
+  notes: 'A signature that does not fit is `false`, not an error. A compact JWS brings its own `alg` and `message`; what is \
+said beside it must agree.',
   body: {
     schema: verifyBody,
     required: true,

@@ -4,11 +4,12 @@ import type { KeyOperations } from '../../keys/operations.ts';
 import type { Route } from '../door.ts';
 import { keyRoutes, type KeyServices } from './keys.ts';
 import { operationRoutes } from './operations.ts';
+import { signatureRoutes } from './signatures.ts';
 
 export interface OkmsServices extends KeyServices {
   readonly operations: KeyOperations;
 }
 
 export function okmsRoutes(services: OkmsServices): readonly Route[] {
-  return [...operationRoutes(services.operations), ...keyRoutes(services)];
+  return [...operationRoutes(services.operations), ...signatureRoutes(services.operations), ...keyRoutes(services)];
 }

@@ -141,7 +141,7 @@ describe('a malformed request is refused', () => {
   const good = { message: 'AAAA', alg: 'ES256', signature: base64(Buffer.alloc(64, 1)) };
 
   test.each([
-    '!', 'AAA', 'AA=', 'A===', 'AAAA AAAA', 'AAAA\n', 'AB==', '-_-_', '=', '', null, 7, undefined, 'A'.repeat(5468),
+    '!', 'AAA', 'AA=', 'A===', 'AAAA AAAA', 'AAAA\n', 'AB==', '-_-_', '=', '', null, 7, undefined, 'A'.repeat(8196),
   ])('signature %j', async (signature) => {
     expectRefusal(await check('P-256', { ...good, signature }), 'invalid-field', 'signature');
   });
@@ -156,10 +156,6 @@ describe('a malformed request is refused', () => {
 
   test.each(['true', 1, {}])('isdigest %j', async (isdigest) => {
     expectRefusal(await check('P-256', { ...good, isdigest }), 'invalid-field', 'isdigest');
-  });
-
-  test('a compact JWS is not built yet', async () => {
-    expectRefusal(await check('P-256', { ...good, signature: 'eyJhbGciOiJFUzI1NiJ9.AAAA.AAAA' }), 'not-implemented', 'jws');
   });
 
   test('a key without the usage verify does not verify', async () => {
