@@ -12,8 +12,8 @@ import { loadProfile, Token } from '../dist/pkcs11/token.js';
 
 const [, , name, home] = process.argv;
 const environment = process.env;
-/** As many as two of the largest batches: one runs, one waits behind it. */
-const CALLERS_PER_THREAD = 32;
+/** As many as the largest batch, so that a thread that comes back finds one. */
+const CALLERS_PER_THREAD = 16;
 const MEASURE_MS = Number(environment.BENCH_MS ?? 2000);
 /** Each of 16 threads compiles the code for itself, from the 300 operations a second that fall to it. */
 const WARM_MS = Number(environment.BENCH_WARM_MS ?? 6000);

@@ -29,6 +29,7 @@ import {
   refOf,
 } from './shape.ts';
 
+export { type ClearMaterial, type JwkMembers, readJwk } from './jwk.ts';
 export { type PublicJwk, publicJwk } from './public-key.ts';
 export type { KeyShape } from './shape.ts';
 export type { SurveyedObject } from '../pkcs11/token.ts';

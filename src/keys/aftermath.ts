@@ -41,6 +41,7 @@ export interface Restriction {
 
 const KINDS: ReadonlyMap<string, KeyEvent['kind']> = new Map([
   ['key.create', 'create'],
+  ['key.import', 'create'],
   ['key.rotate', 'rotate'],
   ['key.update', 'other'],
   ['key.activate', 'activate'],

@@ -4,22 +4,36 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import type { CryptoEngine, KeyShape } from '../crypto/engine.ts';
-import { asKmsError, KmsError } from '../errors.ts';
+import { wipe } from '../bytes.ts';
+import { type ClearMaterial, type CryptoEngine, type JwkMembers, type KeyShape, readJwk } from '../crypto/engine.ts';
+import { asKmsError, invalidField, KmsError } from '../errors.ts';
 import type { KeyChange, KeyStore, NewKey } from '../store/store.ts';
 import type { AuditFacts, Call, Gate, Outcome } from './access.ts';
-import type { Key, KeyState, KeyVersion, RevocationReason, Usage } from './key.ts';
+import type { Key, KeyState, KeyVersion, Kind, RevocationReason, Usage } from './key.ts';
 import { makingDetail } from './making.ts';
 import { idsOf, Material } from './material.ts';
 import { activation, deactivation, newestVersion, tombstoneState } from './state.ts';
 
-/** A key to be made; checked by the door, complete. */
-export interface KeySpec extends KeyShape {
+/** What the creator of a key says of it, besides its shape. */
+export interface KeyNames {
   /** UUID chosen by the caller, or null. */
   readonly id: string | null;
   readonly label: string;
   readonly context: string | null;
+}
+
+/** A key to be made; checked by the door, complete. */
+export interface KeySpec extends KeyShape, KeyNames {}
+
+/** A key to be imported; its members are checked when the caller has proved to be allowed. */
+export interface ImportSpec extends KeyNames {
+  readonly kind: Kind;
+  /** Said beside the JWK, or null; must agree with it. */
+  readonly bits: number | null;
   readonly usages: readonly Usage[];
+  readonly jwk: JwkMembers;
+  /** Names a member of the JWK in errors. */
+  readonly field: (member: string) => string;
 }
 
 export interface KeyListing {
@@ -54,9 +68,30 @@ export class KeyLifecycle {
   create(call: Call, spec: KeySpec): Promise<Key> {
     const { gate } = this.#options;
     return gate.manageVault(call, 'key.create', 'key/create', async () => {
-      const key = await this.#generate(call, spec);
+      const key = await this.#make(call, spec);
       gate.changed();
       return { value: key, facts: { key: key.id, ...versionFacts(key, key.versions[0]) } };
+    });
+  }
+
+  /**
+   * Brings a key of elsewhere into the token, by unwrapping; of a private key every member is checked against the others,
+   * and the token proves that it holds it before the key is there.
+   * @throws KmsError `invalid-field` naming the member of the JWK; `conflict` when the id is or was in use in this vault
+   */
+  import(call: Call, spec: ImportSpec): Promise<Key> {
+    const { gate } = this.#options;
+    return gate.manageVault(call, 'key.import', 'key/import', async () => {
+      const clear = await readJwk(spec.kind, spec.jwk, spec.field);
+      try {
+        const { kind, bits, curve } = clear;
+        if (spec.bits !== null && spec.bits !== bits) throw invalidField('size', 'expected the size of the imported key');
+        const key = await this.#make(call, { ...spec, kind, bits, curve }, clear);
+        gate.changed();
+        return { value: key, facts: { key: key.id, ...versionFacts(key, key.versions[0]) } };
+      } finally {
+        wipe(clear.material);
+      }
     });
   }
 
@@ -119,13 +154,15 @@ export class KeyLifecycle {
     });
   }
 
-  #generate(call: Call, spec: KeySpec): Promise<Key> {
+  #make(call: Call, spec: KeySpec, clear?: ClearMaterial): Promise<Key> {
     const { store, now } = this.#options;
     const { vault, requestId } = call;
     const keyId = spec.id ?? randomUUID();
-    return this.#material.make({ vault, keyId, shape: spec, requestId }, {
+    const origin = clear === undefined ? 'generated' : 'imported-clear';
+    return this.#material.make({ vault, keyId, shape: spec, requestId, ...(clear && { clear }) }, {
       announce: (intent) => store.beginCreate(intent, requestId),
-      commit: (intentId, version) => store.commitCreate(intentId, newKey(call, spec, keyId, now()), version, requestId),
+      commit: (intentId, version) =>
+        store.commitCreate(intentId, newKey(call, spec, { keyId, origin, nowMs: now() }), version, requestId),
     });
   }
 
@@ -218,7 +255,9 @@ function versionFacts(key: Key, version: KeyVersion | undefined): AuditFacts {
   return { ...facts, version: version.ordinal, objectIds: idsOf(version.objects), detail: makingDetail(key, version) };
 }
 
-function newKey(call: Call, spec: KeySpec, keyId: string, nowMs: number): NewKey {
+type Birth = { readonly keyId: string; readonly origin: Key['origin']; readonly nowMs: number };
+
+function newKey(call: Call, spec: KeySpec, { keyId, origin, nowMs }: Birth): NewKey {
   return {
     vaultId: call.vault.id,
     id: keyId,
@@ -229,7 +268,7 @@ function newKey(call: Call, spec: KeySpec, keyId: string, nowMs: number): NewKey
     bits: spec.bits,
     curve: spec.curve,
     usages: spec.usages,
-    origin: 'generated',
+    origin,
     backupClass: 'never',
     state: 'active',
     createdMs: nowMs,

@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { randomHex } from '../bytes.ts';
-import { type CryptoEngine, type KeyShape, planObjects, type PlannedObject } from '../crypto/engine.ts';
+import { type ClearMaterial, type CryptoEngine, type KeyShape, planObjects, type PlannedObject } from '../crypto/engine.ts';
 import { asKmsError, type KmsError } from '../errors.ts';
 import type { Announcement, KeyStore, NewVersion } from '../store/store.ts';
 import type { Key, Vault } from './key.ts';
@@ -24,6 +24,8 @@ export interface Target {
   readonly keyId: string;
   readonly shape: KeyShape;
   readonly requestId: string;
+  /** Material of elsewhere; absent for material that the token makes. The caller wipes it. */
+  readonly clear?: Pick<ClearMaterial, 'material' | 'publicKey'>;
 }
 
 export interface Steps {
@@ -40,14 +42,16 @@ export class Material {
 
   async make(target: Target, { announce, commit }: Steps): Promise<Key> {
     const { engine, bootId, now } = this.#options;
-    const { shape, vault, keyId } = target;
+    const { shape, vault, keyId, clear } = target;
     engine.assertAvailable();
     const planned = planObjects(engine.servable(shape, familiesFor(shape.kind, shape.usages, vault)));
     const intent = { id: randomUUID(), vaultId: vault.id, keyId, objectIds: idsOf(planned), bootId, createdMs: now() };
     await announce(intent);
     const id = randomHex(16);
     try {
-      const material = await engine.generate(shape, id, planned);
+      const material = clear === undefined
+        ? await engine.generate(shape, id, planned)
+        : await engine.importKey(shape, id, planned, clear.material, clear.publicKey);
       const createdMs = now();
       const times = { nbfMs: null, expMs: null, createdMs, updatedMs: createdMs };
       return await commit(intent.id, { id, enabled: true, ...times, ...material });

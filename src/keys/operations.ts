@@ -9,10 +9,16 @@ import { wipe } from '../bytes.ts';
 import { decryptionFailed, invalidField, KmsError } from '../errors.ts';
 import type { Call, Gate, Outcome } from './access.ts';
 import type { Invocations } from './invocations.ts';
-import type { Family, Key, KeyObject, KeyVersion } from './key.ts';
+import type { Curve, Family, Key, KeyObject, KeyVersion, Kind } from './key.ts';
 import { OPERATIONS, type Operation } from './usage.ts';
 
 export { contentEncryption } from '../crypto/algorithms.ts';
+
+/** Whether a key of this kind and curve can serve this signature algorithm. */
+export function fitsSignature(alg: string, kind: Kind, curve: Curve | null): boolean {
+  const algorithm = signatureAlgorithm(alg);
+  return algorithm?.kind === kind && (algorithm.curve === null || algorithm.curve === curve);
+}
 
 /** The additional authenticated data of a format, which names key and version. */
 export type Bind = (key: Key, version: KeyVersion) => Uint8Array;
@@ -138,8 +144,7 @@ function objectOf(version: KeyVersion, family: Family): KeyObject {
 function fitting(key: Key, alg: string): SignatureAlgorithm {
   const algorithm = signatureAlgorithm(alg);
   if (algorithm === undefined) throw invalidField('alg', 'not a known signature algorithm');
-  const fits = algorithm.kind === key.kind && (algorithm.curve === null || algorithm.curve === key.curve);
-  if (!fits) throw invalidField('alg', `${alg} does not fit this key (${key.curve ?? key.kind})`);
+  if (!fitsSignature(alg, key.kind, key.curve)) throw invalidField('alg', `${alg} does not fit this key (${key.curve ?? key.kind})`);
   return algorithm;
 }
 

@@ -35,9 +35,6 @@ interface Waiting extends AddressedJob {
   expired: boolean;
 }
 
-/** A thread that runs a batch is given another when so many fast jobs wait and no thread is idle. */
-const AHEAD_MIN = 4;
-
 /** Which queue, and how many jobs a message may hold: a batch is also the blast radius of a hang. */
 const LANES: Readonly<Record<Cost, { readonly lane: Lane; readonly batch: number }>> = {
   fast: { lane: 'fast', batch: Number.MAX_SAFE_INTEGER },
@@ -50,8 +47,6 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #queues: Readonly<Record<Lane, Waiting[]>> = { fast: [], slow: [], create: [] };
   readonly #threads: ThreadHandle[] = [];
-  /** Where the batch came from that each thread got last. */
-  readonly #lanes = new WeakMap<ThreadHandle, Lane>();
   #scheduled = false;
   #closed: KmsError | undefined;
 
@@ -135,19 +130,12 @@ export class Dispatcher {
       const lane = thread.lanes.find((name) => this.#queues[name].length > 0);
       if (lane !== undefined) this.#give(thread, lane);
     }
-    for (const thread of this.#threads) if (this.#queues.fast.length >= AHEAD_MIN && this.#mayGetAhead(thread)) this.#give(thread, 'fast');
-  }
-
-  /** Never behind a slow job. */
-  #mayGetAhead(thread: ThreadHandle): boolean {
-    return thread.takesMore && this.#lanes.get(thread) === 'fast' && thread.lanes.includes('fast');
   }
 
   #give(thread: ThreadHandle, lane: Lane): void {
     const batch = this.#take(lane);
     const creates = lane === 'create';
     const timeout = creates ? this.#options.createTimeoutMs : this.#options.callTimeoutMs;
-    this.#lanes.set(thread, lane);
     thread.run(batch.map(({ job, objectId }) => ({ job, objectId })), timeout).then(
       (replies) => {
         this.#queues[lane].unshift(...batch.slice(replies.length).filter(({ expired }) => !expired));
@@ -160,17 +148,14 @@ export class Dispatcher {
 
   /**
    * What waits is dealt out to the threads that are idle, but none gets more than its part of all that is under way:
-   * the others come back for theirs. A message for each part costs less than several that carry it in pieces, so only a
-   * large part of fast jobs is cut in two, of which one runs while the other waits.
+   * the others come back for theirs. A message for each part costs less than several that carry it in pieces.
    */
   #take(lane: Lane): Waiting[] {
     const queue = this.#queues[lane];
     const serving = this.#threads.filter((thread) => thread.lanes.includes(lane));
     const idle = serving.filter((thread) => thread.idle).length;
     const running = serving.reduce((sum, thread) => sum + thread.load, 0);
-    const part = Math.ceil((queue.length + running) / serving.length);
-    const half = lane === 'fast' && part >= 2 * AHEAD_MIN ? Math.ceil(part / 2) : part;
-    const share = Math.min(Math.ceil(queue.length / Math.max(1, idle)), half);
+    const share = Math.min(Math.ceil(queue.length / idle), Math.ceil((queue.length + running) / serving.length));
     const cap = LANES[queue[0]?.cost ?? 'heavy'].batch;
     return queue.splice(0, Math.max(1, Math.min(share, cap, this.#options.batchMax)));
   }

@@ -1,7 +1,7 @@
 /**
- * The event loop's view of one token thread: one batch that runs, with a deadline, and at most one that waits behind it,
- * so that the thread need not wait for the event loop in between. A native call cannot be interrupted, so a thread past
- * its deadline is lost: its jobs are answered here with an unknown outcome, and it gets no more.
+ * The event loop's view of one token thread: one batch at a time, with a deadline. A native call cannot be
+ * interrupted, so a thread past its deadline is lost: its jobs are answered here with an unknown outcome, and it gets
+ * no more.
  */
 
 import { Worker } from 'node:worker_threads';
@@ -30,9 +30,9 @@ export function outcomeUnknown(): KmsError {
   return new KmsError('outcome-unknown', 'the HSM did not answer in time', { retryAfter: 2 });
 }
 
-interface Batch {
+interface Running {
   readonly jobs: number;
-  readonly timeoutMs: number;
+  readonly timer: NodeJS.Timeout;
   readonly resolve: (replies: readonly Reply[]) => void;
   readonly reject: (error: KmsError) => void;
 }
@@ -43,9 +43,7 @@ export class ThreadHandle {
   readonly first: boolean;
   readonly #worker: Worker;
   readonly #events: ThreadEvents;
-  /** The first runs. */
-  readonly #batches: Batch[] = [];
-  #deadline: NodeJS.Timeout | undefined;
+  #running: Running | undefined;
   #state: 'starting' | 'ready' | 'lost' | 'stopped' = 'starting';
   #stopped: (() => void) | undefined;
   #heard = 0;
@@ -62,33 +60,27 @@ export class ThreadHandle {
   }
 
   get idle(): boolean {
-    return this.#state === 'ready' && !this.busy;
+    return this.#state === 'ready' && this.#running === undefined;
   }
 
   get busy(): boolean {
-    return this.#batches.length > 0;
+    return this.#running !== undefined;
   }
 
-  /** Jobs of the batches that it has. */
+  /** Jobs of the batch that runs. */
   get load(): number {
-    return this.#batches.reduce((sum, { jobs }) => sum + jobs, 0);
-  }
-
-  /** Whether one batch runs and none waits behind it. */
-  get takesMore(): boolean {
-    return this.#state === 'ready' && this.#batches.length === 1;
+    return this.#running?.jobs ?? 0;
   }
 
   /**
-   * Only when idle, or when it takes more.
-   * @param timeoutMs from when the batch is the first
+   * Only when idle.
    * @returns fewer replies than jobs when the batch took long: the rest was not begun
    * @throws KmsError `outcome-unknown` when the deadline passes or the thread dies
    */
   run(jobs: readonly AddressedJob[], timeoutMs: number): Promise<readonly Reply[]> {
     return new Promise((resolve, reject) => {
-      this.#batches.push({ jobs: jobs.length, timeoutMs, resolve, reject });
-      if (this.#batches.length === 1) this.#startDeadline();
+      const timer = setTimeout(() => { this.#lose('a token call passed its deadline'); }, timeoutMs);
+      this.#running = { jobs: jobs.length, timer, resolve, reject };
       this.#worker.postMessage({ kind: 'batch', jobs, budgetMs: timeoutMs / BUDGETS_IN_DEADLINE });
     });
   }
@@ -138,28 +130,26 @@ export class ThreadHandle {
   #watch(): void {
     this.#watchdog = setInterval(() => {
       const silent = performance.now() - this.#heard;
-      if (!this.busy && silent > SILENCE_MS) this.#lose('a token thread fell silent');
+      if (this.#running === undefined && silent > SILENCE_MS) this.#lose('a token thread fell silent');
     }, SILENCE_MS / 5).unref();
   }
 
-  #startDeadline(): void {
-    const [first] = this.#batches;
-    if (first !== undefined) this.#deadline = setTimeout(() => { this.#lose('a token call passed its deadline'); }, first.timeoutMs);
-  }
-
   #finish(replies: readonly Reply[]): void {
-    clearTimeout(this.#deadline);
-    const done = this.#batches.shift();
-    this.#startDeadline();
-    done?.resolve(replies);
+    const running = this.#running;
+    if (running === undefined) return;
+    clearTimeout(running.timer);
+    this.#running = undefined;
+    running.resolve(replies);
   }
 
   #lose(reason: string): void {
     if (this.#state === 'lost' || this.#state === 'stopped') return;
     this.#state = 'lost';
     clearInterval(this.#watchdog);
-    clearTimeout(this.#deadline);
+    const running = this.#running;
+    if (running !== undefined) clearTimeout(running.timer);
+    this.#running = undefined;
     this.#events.lost(this, reason);
-    for (const { reject } of this.#batches.splice(0)) reject(outcomeUnknown());
+    running?.reject(outcomeUnknown());
   }
 }

@@ -33,7 +33,7 @@ const withJwk = z.object({ format: keyFormat.optional().meta({ description: 'Sho
 export const createKey: RouteDescription = {
   tag: KEYS,
   summary: 'Create or import a key',
-  notes: 'The new key is active. `oct` and `RSA` take a `size`, `EC` a `curve`.',
+  notes: 'The new key is active. `oct` and `RSA` take a `size`, `EC` a `curve`; `keys` holds a private JWK to import instead.',
   query: withJwk,
   body: {
     schema: createBody,

@@ -1,8 +1,9 @@
 /** Routes of the service-key life cycle (okms-rest-api §2.2–2.6): read the wire, one call, render the wire. */
 
+import type { z } from 'zod';
 import { invalidField } from '../../errors.ts';
 import type { Call } from '../../keys/access.ts';
-import type { KeyState } from '../../keys/key.ts';
+import type { Key, KeyState } from '../../keys/key.ts';
 import type { KeyLifecycle } from '../../keys/lifecycle.ts';
 import type { Listing, PageTokens } from '../../keys/page-token.ts';
 import { publicHalf } from '../../keys/public-half.ts';
@@ -10,7 +11,8 @@ import type { Action, Reply, Route, WireRequest } from '../door.ts';
 import { readBodyAs, readChoice, readInteger, readUuid } from '../read.ts';
 import * as describe from './descriptions.ts';
 import { createBody, deactivateBody, keyFormat, keyState, pageSize, renameBody } from './schema.ts';
-import { statesOf, toKeySpec, toServiceKey } from './wire.ts';
+import { toImportSpec } from './import.ts';
+import { refuseUnbuilt, statesOf, toKeySpec, toServiceKey } from './wire.ts';
 
 const NO_CONTENT: Reply = { status: 204 };
 
@@ -81,12 +83,24 @@ function wantsJwk({ query }: WireRequest): boolean {
 function create({ lifecycle }: KeyServices): Route['read'] {
   return (request) => {
     const withJwk = wantsJwk(request);
-    const spec = toKeySpec(readBodyAs(createBody, request.body));
+    const make = maker(lifecycle, readBodyAs(createBody, request.body));
     return async (call) => {
-      const key = await lifecycle.create(call, spec);
+      const key = await make(call);
       return { status: 201, body: toServiceKey(key, withJwk ? publicHalf(key) : undefined) };
     };
   };
+}
+
+/** `keys` asks for an import (okms-rest-api §2.3). */
+function maker(lifecycle: KeyLifecycle, body: z.infer<typeof createBody>): (call: Call) => Promise<Key> {
+  refuseUnbuilt(body);
+  const [jwk] = body.keys ?? [];
+  if (jwk === undefined) {
+    const spec = toKeySpec(body);
+    return (call) => lifecycle.create(call, spec);
+  }
+  const spec = toImportSpec(body, jwk);
+  return (call) => lifecycle.import(call, spec);
 }
 
 function get({ lifecycle }: KeyServices): Route['read'] {

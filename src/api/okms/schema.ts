@@ -66,6 +66,21 @@ function stored(text: z.ZodString): z.ZodString {
   return text.refine((value) => !value.includes('\u0000'), { error: 'expected no NUL' });
 }
 
+/** 4096 bits in base64url, and some room for leading zeros. */
+const INTEGER_CHARACTERS = 700;
+const integer = z.string().min(1).max(INTEGER_CHARACTERS).meta({ format: 'base64url' });
+
+export const jwk = z.looseObject({
+  kty: keyType,
+  kid: z.string().max(1024).nullish().meta({ description: 'A label of the caller; never the id of the key.' }),
+  use: z.enum(['sig', 'enc']).nullish(),
+  key_ops: z.array(usage).max(32).nullish(),
+  alg: z.string().max(64).nullish(),
+  crv: curve.nullish(),
+  ...Object.fromEntries(['k', 'n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi', 'x', 'y'].map((member) => [member, integer.nullish()])) as
+    Record<'k' | 'n' | 'e' | 'd' | 'p' | 'q' | 'dp' | 'dq' | 'qi' | 'x' | 'y', z.ZodOptional<z.ZodNullable<z.ZodString>>>,
+}).meta({ id: 'JsonWebKeyRequest' });
+
 export const createBody = z.looseObject({
   name: keyName,
   context: stored(context).nullish(),
@@ -76,7 +91,7 @@ export const createBody = z.looseObject({
   operations: z.array(usage).max(32).nullish(),
   id: z.guid().nullish(),
   protectionLevel: protectionLevel.nullish(),
-  keys: z.array(z.unknown()).nullish(),
+  keys: z.array(jwk).length(1).nullish().meta({ description: 'A key to import, instead of `type`, `size` and `curve`.' }),
   wrappedKeys: z.array(z.unknown()).nullish(),
   extractable: z.boolean().nullish(),
 }).meta({ id: 'CreateImportServiceKeyRequest' });

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { invalidField, KmsError } from '../../errors.ts';
 import type { Curve, Key, KeyState, Kind, Usage } from '../../keys/key.ts';
-import type { KeySpec } from '../../keys/lifecycle.ts';
+import type { KeyNames, KeySpec } from '../../keys/lifecycle.ts';
 import type { PublicJwk } from '../../keys/public-half.ts';
 import { visibleState } from '../../keys/state.ts';
 import { defaultUsages, possibleUsages } from '../../keys/usage.ts';
@@ -15,15 +15,12 @@ type CreateBody = z.infer<typeof createBody>;
 const SIZES: Readonly<Record<'oct' | 'RSA', readonly number[]>> = { oct: [128, 192, 256], RSA: [2048, 3072, 4096] };
 const CURVES: readonly Curve[] = ['P-256', 'P-384', 'P-521'];
 
-/** @throws KmsError `invalid-field` naming the member, `not-implemented` for import */
+/** @throws KmsError `invalid-field` naming the member */
 export function toKeySpec(body: CreateBody): KeySpec {
-  refuseUnbuilt(body);
   const { type } = body;
   if (type === null || type === undefined) throw invalidField('type', 'expected one of oct, RSA, EC');
   return {
-    id: body.id?.toLowerCase() ?? null,
-    label: body.name,
-    context: body.context ?? null,
+    ...toKeyNames(body),
     kind: type,
     bits: type === 'EC' ? noSize(body) : sizeOf(body, type),
     curve: type === 'EC' ? curveOf(body) : noCurve(body),
@@ -31,10 +28,13 @@ export function toKeySpec(body: CreateBody): KeySpec {
   };
 }
 
-/** Members that change security are never ignored (okms-rest-api §1.2). */
-function refuseUnbuilt({ keys, wrappedKeys, extractable }: CreateBody): void {
+export function toKeyNames({ id, name, context }: CreateBody): KeyNames {
+  return { id: id?.toLowerCase() ?? null, label: name, context: context ?? null };
+}
+
+/** Members that change security are never ignored (okms-rest-api §1.2). @throws KmsError */
+export function refuseUnbuilt({ wrappedKeys, extractable }: CreateBody): void {
   if (extractable === true) throw invalidField('extractable', 'expected false: keys never leave the HSM');
-  if (keys !== null && keys !== undefined) throw new KmsError('not-implemented', 'keys: import is not implemented yet');
   if (wrappedKeys !== null && wrappedKeys !== undefined) {
     throw new KmsError('not-implemented', 'wrappedKeys: wrapped import is not implemented yet');
   }
@@ -64,14 +64,20 @@ function noCurve({ curve, crv, type }: CreateBody): null {
   throw invalidField('curve', `not accepted for type ${type ?? ''}`);
 }
 
-/** Absent and empty mean the default (okms-cli sends an empty list); duplicates collapse. */
 function usagesOf({ operations }: CreateBody, kind: Kind): readonly Usage[] {
-  const asked = new Set(operations ?? []);
-  if (asked.size === 0) return defaultUsages(kind);
+  return chosen('operations', operations, kind) ?? defaultUsages(kind);
+}
+
+type UsageList = readonly Usage[] | null | undefined;
+
+/** Absent and empty are the same (okms-cli sends an empty list); duplicates collapse. @throws KmsError `invalid-field` */
+export function chosen(field: string, asked: UsageList, kind: Kind): readonly Usage[] | undefined {
+  const wanted = new Set(asked ?? []);
+  if (wanted.size === 0) return undefined;
   const possible = possibleUsages(kind);
-  const unfit = [...asked].find((usage) => !possible.includes(usage));
-  if (unfit !== undefined) throw invalidField('operations', `${unfit} is not possible for type ${kind}`);
-  return possible.filter((usage) => asked.has(usage));
+  const unfit = [...wanted].find((usage) => !possible.includes(usage));
+  if (unfit !== undefined) throw invalidField(field, `${unfit} is not possible for type ${kind}`);
+  return possible.filter((usage) => wanted.has(usage));
 }
 
 /** RFC 3339, UTC. */

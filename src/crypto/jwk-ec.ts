@@ -1,0 +1,41 @@
+/** Members of an EC JWK (RFC 7518 §6.2): fixed lengths, and a private scalar that belongs to its point (SEC 1 §3.2.2). */
+
+import { createECDH, type JsonWebKey } from 'node:crypto';
+import { wipe } from '../bytes.ts';
+import { invalidField } from '../errors.ts';
+import type { Curve } from '../keys/key.ts';
+import { coordinateBytes } from './algorithms.ts';
+import { decode, type Field, type JwkMembers, paddedTo } from './jwk.ts';
+
+/** Names of OpenSSL. */
+const OPENSSL: Readonly<Record<Curve, string>> = { 'P-256': 'prime256v1', 'P-384': 'secp384r1', 'P-521': 'secp521r1' };
+
+/** @throws KmsError `invalid-field` */
+export function readEcMembers(jwk: JwkMembers, field: Field): { readonly curve: Curve; readonly members: JsonWebKey } {
+  const curve = Object.keys(OPENSSL).find((name) => name === jwk.crv) as Curve | undefined;
+  if (curve === undefined) throw invalidField(field('crv'), `expected one of ${Object.keys(OPENSSL).join(', ')}`);
+  const coordinate = (member: 'x' | 'y' | 'd'): Buffer =>
+    paddedTo(decode(jwk[member], member, field), coordinateBytes(curve), member, field);
+  const [x, y] = [coordinate('x'), coordinate('y')];
+  const members = { crv: curve, x: x.toString('base64url'), y: y.toString('base64url') };
+  const d = coordinate('d');
+  try {
+    if (!pointOf(curve, d)?.equals(Buffer.concat([Buffer.from([0x04]), x, y]))) {
+      throw invalidField(field('d'), 'expected the private value of this point: d, x and y do not fit');
+    }
+    return { curve, members: { ...members, d: d.toString('base64url') } };
+  } finally {
+    wipe(d);
+  }
+}
+
+/** 04‖x‖y, or undefined for a scalar that is 0 or not below the order. */
+function pointOf(curve: Curve, d: Buffer): Buffer | undefined {
+  const pair = createECDH(OPENSSL[curve]);
+  try {
+    pair.setPrivateKey(d);
+    return pair.getPublicKey();
+  } catch {
+    return undefined;
+  }
+}
