@@ -139,8 +139,9 @@ export class Supervisor {
       if (this.#children.length === 0) this.#stopping();
       return;
     }
-    if (planned) return;
-    this.#note('process.restart', how, child.pid);
+    if (!planned) this.#note('process.restart', how, child.pid);
+    // One that was drained has its replacement, unless that ended meanwhile.
+    if (this.#live().length >= this.#config.server.processes) return;
     this.#failures = performance.now() - child.startedMs > STABLE_MS ? 0 : this.#failures;
     const delay = BACKOFF_MS[Math.min(this.#failures++, BACKOFF_MS.length - 1)];
     setTimeout(() => {

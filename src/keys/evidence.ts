@@ -110,16 +110,18 @@ export class Evidence {
     audit.append(event).catch((err: unknown) => { logger.warn({ err }, 'not recorded'); });
   }
 
-  /** Compares everything now: on demand, at start and at regular times. */
+  /** Compares everything now: on demand, at start and at regular times. Never rejects: what fails is logged. */
   examine(): Promise<void> {
-    this.#examining ??= this.#examineOnce().finally(() => { this.#examining = undefined; });
+    this.#examining ??= this.#examineOnce()
+      .catch((error: unknown) => { this.#failed(asKmsError(error)); })
+      .finally(() => { this.#examining = undefined; });
     return this.#examining;
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#examining?.catch(() => undefined);
+    await this.#examining;
     if (this.#fault === undefined) await this.#options.anchoring.stop();
   }
 
@@ -186,11 +188,11 @@ export class Evidence {
   async #examineOnce(): Promise<void> {
     const { store, bootId, reconciler, kind } = this.#options;
     if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return;
-    this.#looked = true;
     await this.#compareAll();
     this.#findings = await reconciler.report();
     for (const finding of this.#findings) if (!QUIET.has(finding.kind)) this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
+    this.#looked = true;
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
   }
 

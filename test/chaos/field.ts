@@ -232,6 +232,7 @@ export class Field {
     return [
       ...honestErrors(recorder), ...rightKey(recorder), ...living, ...state,
       ...(exit === 0 ? [] : [`the service ended with ${String(exit)}`]),
+      ...kms.output.split('\n').filter((line) => line.includes('uncaught exception')),
       ...noOrphan(kms).violations, ...(await auditComplete(kms, recorder)), ...noLeak(kms, recorder),
     ];
   }
