@@ -7,6 +7,7 @@
  */
 
 import { KmsError } from '../errors.ts';
+import { Deadline } from './deadline.ts';
 import type { AddressedJob, Job, Reply } from './job.ts';
 import { type Lane, outcomeUnknown, type ThreadHandle } from './thread-handle.ts';
 
@@ -28,7 +29,7 @@ export type Cost = 'fast' | 'slow' | 'heavy' | 'create';
 
 interface Waiting extends AddressedJob {
   readonly cost: Cost;
-  readonly timer: NodeJS.Timeout;
+  readonly deadline: Deadline;
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: KmsError) => void;
   /** Answered already, because its time was over. */
@@ -99,8 +100,8 @@ export class Dispatcher {
     const { lane } = LANES[cost];
     const limit = lane === 'create' ? this.#options.createTimeoutMs : this.#options.callTimeoutMs;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => { this.#expire(waiting, lane); }, limit);
-      const waiting = { job, objectId, cost, timer, resolve, reject, expired: false };
+      const deadline = new Deadline(limit, () => { this.#expire(waiting, lane); });
+      const waiting = { job, objectId, cost, deadline, resolve, reject, expired: false };
       this.#queues[lane].push(waiting);
       this.#schedule();
     });
@@ -162,12 +163,12 @@ export class Dispatcher {
 }
 
 function fail(waiting: Waiting, error: KmsError): void {
-  clearTimeout(waiting.timer);
+  waiting.deadline.clear();
   waiting.reject(error);
 }
 
 function settle(waiting: Waiting | undefined, reply: Reply): void {
-  clearTimeout(waiting?.timer);
+  waiting?.deadline.clear();
   waiting?.resolve(reply);
 }
 

@@ -6,6 +6,7 @@
 
 import { Worker } from 'node:worker_threads';
 import { KmsError } from '../errors.ts';
+import { Deadline } from './deadline.ts';
 import type { AddressedJob, FromThread, Reply, ThreadSetup } from './job.ts';
 
 /** Milliseconds without a word: canaries come every second. */
@@ -32,7 +33,7 @@ export function outcomeUnknown(): KmsError {
 
 interface Running {
   readonly jobs: number;
-  readonly timer: NodeJS.Timeout;
+  readonly deadline: Deadline;
   readonly resolve: (replies: readonly Reply[]) => void;
   readonly reject: (error: KmsError) => void;
 }
@@ -79,8 +80,8 @@ export class ThreadHandle {
    */
   run(jobs: readonly AddressedJob[], timeoutMs: number): Promise<readonly Reply[]> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => { this.#lose('a token call passed its deadline'); }, timeoutMs);
-      this.#running = { jobs: jobs.length, timer, resolve, reject };
+      const deadline = new Deadline(timeoutMs, () => { this.#lose('a token call passed its deadline'); });
+      this.#running = { jobs: jobs.length, deadline, resolve, reject };
       this.#worker.postMessage({ kind: 'batch', jobs, budgetMs: timeoutMs / BUDGETS_IN_DEADLINE });
     });
   }
@@ -137,7 +138,7 @@ export class ThreadHandle {
   #finish(replies: readonly Reply[]): void {
     const running = this.#running;
     if (running === undefined) return;
-    clearTimeout(running.timer);
+    running.deadline.clear();
     this.#running = undefined;
     running.resolve(replies);
   }
@@ -147,7 +148,7 @@ export class ThreadHandle {
     this.#state = 'lost';
     clearInterval(this.#watchdog);
     const running = this.#running;
-    if (running !== undefined) clearTimeout(running.timer);
+    running?.deadline.clear();
     this.#running = undefined;
     this.#events.lost(this, reason);
     running?.reject(outcomeUnknown());

@@ -191,7 +191,14 @@ class Kill9 {
     await this.#settled();
     for (const actor of this.#actors) expect(await allWorks(actor, this.ledger)).toEqual([]);
     const boots = await Promise.all(this.#actors.map((actor) => this.#bootOf(actor)));
+    // The record of what was completed follows the end of its intent.
+    await eventually('all is recorded', async () => (await this.#unrecorded()).length === 0).catch(() => undefined);
     expect(await this.#violations(new Set(boots.map(String)))).toEqual([]);
+  }
+
+  async #unrecorded(): Promise<readonly string[]> {
+    const rows = await eyes.readRows(this.kms);
+    return eyes.everyChangeRecorded(rows, auditStreams(this.kms), this.ledger, { running: new Set(), interrupted: this.#interrupted });
   }
 
   async #settled(): Promise<void> {
