@@ -34,6 +34,7 @@ import { PageTokens } from './keys/page-token.ts';
 import { PinLatches } from './keys/pin-latches.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
+import { TransportKeys } from './keys/transport.ts';
 import { birthOf, isRunning } from './own-process.ts';
 import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
 import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
@@ -145,7 +146,8 @@ export class App {
     this.operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(() => this.#sealing.pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
-    const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages });
+    const transport = new TransportKeys(gate, engine);
+    const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages, transport });
     this.#listeners = this.#createListeners({
       gate,
       identity,

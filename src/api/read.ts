@@ -10,10 +10,15 @@ export function readBodyAs<S extends z.ZodType>(schema: S, body: unknown): z.inf
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new KmsError('malformed-request', 'expected a JSON object as body');
   }
-  const parsed = schema.safeParse(body);
+  return readMembers(schema, body);
+}
+
+/** @param at where the value is, for errors @throws KmsError `invalid-field`, as `readBodyAs` does */
+export function readMembers<S extends z.ZodType>(schema: S, value: unknown, at?: string): z.infer<S> {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  const path = issue?.path.map(String).join('.') ?? '';
+  const path = [...(at === undefined ? [] : [at]), ...(issue?.path ?? [])].map(String).join('.');
   throw invalidField(path === '' ? 'body' : path, lowerFirst(issue?.message ?? 'not valid'));
 }
 

@@ -29,10 +29,11 @@ import {
   refOf,
 } from './shape.ts';
 
-export { type ClearMaterial, type JwkMembers, readJwk } from './jwk.ts';
+export { type ClearMaterial, isPublicJwk, type JwkMembers, readJwk } from './jwk.ts';
 export { type PublicJwk, publicJwk } from './public-key.ts';
-export type { KeyShape } from './shape.ts';
+export { type KeyShape, partOf } from './shape.ts';
 export type { SurveyedObject } from '../pkcs11/token.ts';
+export type { RsaEncryption } from './rsa-decrypt.ts';
 
 /** An object still to be made: its CKA_ID is recorded before the token is touched. */
 export interface PlannedObject {
@@ -152,7 +153,7 @@ export class CryptoEngine {
     publicKey: Uint8Array | null,
   ): Promise<GeneratedMaterial> {
     this.#fitness.assertGenerator();
-    for (const object of planned.filter(({ family }) => family !== 'public' || material === null)) {
+    for (const object of planned.filter(({ family }) => family !== 'public')) {
       const label = `${this.#labelPrefix}${versionId}:${object.family}`;
       await importObject(this.#token, this.#importKey, object, label, { shape, material, publicKey });
     }

@@ -10,17 +10,30 @@ import { decode, type Field, type JwkMembers, paddedTo } from './jwk.ts';
 /** Names of OpenSSL. */
 const OPENSSL: Readonly<Record<Curve, string>> = { 'P-256': 'prime256v1', 'P-384': 'secp384r1', 'P-521': 'secp521r1' };
 
-/** @throws KmsError `invalid-field` */
-export function readEcMembers(jwk: JwkMembers, field: Field): { readonly curve: Curve; readonly members: JsonWebKey } {
+interface EcMembers {
+  readonly curve: Curve;
+  readonly members: JsonWebKey;
+}
+
+/** Lengths only: whoever makes a key of it learns whether the point is on the curve. @throws KmsError `invalid-field` */
+export function readEcPoint(jwk: JwkMembers, field: Field): EcMembers & { readonly point: Buffer } {
   const curve = Object.keys(OPENSSL).find((name) => name === jwk.crv) as Curve | undefined;
   if (curve === undefined) throw invalidField(field('crv'), `expected one of ${Object.keys(OPENSSL).join(', ')}`);
-  const coordinate = (member: 'x' | 'y' | 'd'): Buffer =>
-    paddedTo(decode(jwk[member], member, field), coordinateBytes(curve), member, field);
-  const [x, y] = [coordinate('x'), coordinate('y')];
+  const [x, y] = [coordinate(curve, jwk, 'x', field), coordinate(curve, jwk, 'y', field)];
   const members = { crv: curve, x: x.toString('base64url'), y: y.toString('base64url') };
-  const d = coordinate('d');
+  return { curve, members, point: Buffer.concat([Buffer.from([0x04]), x, y]) };
+}
+
+function coordinate(curve: Curve, jwk: JwkMembers, member: 'x' | 'y' | 'd', field: Field): Buffer {
+  return paddedTo(decode(jwk[member], member, field), coordinateBytes(curve), member, field);
+}
+
+/** @throws KmsError `invalid-field` */
+export function readEcMembers(jwk: JwkMembers, field: Field): EcMembers {
+  const { curve, members, point } = readEcPoint(jwk, field);
+  const d = coordinate(curve, jwk, 'd', field);
   try {
-    if (!pointOf(curve, d)?.equals(Buffer.concat([Buffer.from([0x04]), x, y]))) {
+    if (!pointOf(curve, d)?.equals(point)) {
       throw invalidField(field('d'), 'expected the private value of this point: d, x and y do not fit');
     }
     return { curve, members: { ...members, d: d.toString('base64url') } };

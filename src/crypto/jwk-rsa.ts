@@ -5,22 +5,42 @@ import { invalidField } from '../errors.ts';
 import { decode, type Field, type JwkMembers } from './jwk.ts';
 
 const MODULUS_BITS = [2048, 3072, 4096];
+/** Of a private key; of a public key alone 3 is enough: others chose it, and signatures under it verify. */
 const EXPONENT_MIN = 65537n;
+const PUBLIC_EXPONENT_MIN = 3n;
 /** FIPS 186-5 §A.1.1. */
 const EXPONENT_BITS_MAX = 256;
 
 type Private = 'd' | 'p' | 'q' | 'dp' | 'dq' | 'qi';
 
-/** @throws KmsError `invalid-field` */
-export async function readRsaMembers(jwk: JwkMembers, field: Field): Promise<{ readonly bits: number; readonly members: JsonWebKey }> {
-  const read = (member: Private | 'n' | 'e'): bigint => toInteger(decode(jwk[member], member, field));
+/** Of a key without its private half. @throws KmsError `invalid-field` */
+export function readRsaPublic(jwk: JwkMembers, field: Field): { readonly bits: number; readonly open: JsonWebKey } {
+  return readOpen(jwk, field, PUBLIC_EXPONENT_MIN);
+}
+
+interface Open {
+  readonly n: bigint;
+  readonly e: bigint;
+  readonly bits: number;
+  readonly open: JsonWebKey;
+}
+
+function readOpen(jwk: JwkMembers, field: Field, exponentMin: bigint): Open {
+  const read = (member: 'n' | 'e'): bigint => toInteger(decode(jwk[member], member, field));
   const fail = (member: string, expected: string): never => { throw invalidField(field(member), expected); };
   const [n, e] = [read('n'), read('e')];
   const bits = n.toString(2).length;
   if (!MODULUS_BITS.includes(bits)) fail('n', `expected a modulus of ${MODULUS_BITS.join(', ')} bits`);
-  if (e < EXPONENT_MIN || e % 2n === 0n || e.toString(2).length > EXPONENT_BITS_MAX) fail('e', `expected an odd exponent of at least ${EXPONENT_MIN}`);
+  if (e < exponentMin || e % 2n === 0n || e.toString(2).length > EXPONENT_BITS_MAX) fail('e', `expected an odd exponent of at least ${exponentMin}`);
   if (n % 2n === 0n) fail('n', 'expected an odd modulus');
-  const open = { n: toText(n), e: toText(e) };
+  return { n, e, bits, open: { n: toText(n), e: toText(e) } };
+}
+
+/** @throws KmsError `invalid-field` */
+export async function readRsaMembers(jwk: JwkMembers, field: Field): Promise<{ readonly bits: number; readonly members: JsonWebKey }> {
+  const { n, e, bits, open } = readOpen(jwk, field, EXPONENT_MIN);
+  const read = (member: Private): bigint => toInteger(decode(jwk[member], member, field));
+  const fail = (member: string, expected: string): never => { throw invalidField(field(member), expected); };
   const [d, p, q] = [read('d'), read('p'), read('q')];
   // Before any division by one of them.
   if (p < 3n || q < 3n || p * q !== n || p === q) fail('n', 'expected the product of p and q');

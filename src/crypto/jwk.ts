@@ -8,8 +8,8 @@ import { createPrivateKey, createPublicKey, type JsonWebKey } from 'node:crypto'
 import { decodeBase64url, wipe } from '../bytes.ts';
 import { invalidField } from '../errors.ts';
 import type { Curve, Kind } from '../keys/key.ts';
-import { readEcMembers } from './jwk-ec.ts';
-import { readRsaMembers } from './jwk-rsa.ts';
+import { readEcMembers, readEcPoint } from './jwk-ec.ts';
+import { readRsaMembers, readRsaPublic } from './jwk-rsa.ts';
 
 /** Members of the wire; all texts. */
 export type JwkMembers = Readonly<Partial<Record<'k' | 'n' | 'e' | 'd' | 'p' | 'q' | 'dp' | 'dq' | 'qi' | 'crv' | 'x' | 'y', string>>>;
@@ -18,8 +18,8 @@ export interface ClearMaterial {
   readonly kind: Kind;
   readonly bits: number | null;
   readonly curve: Curve | null;
-  /** Raw bytes of a secret key, PKCS#8 DER of a private key. To be wiped. */
-  readonly material: Buffer;
+  /** Raw bytes of a secret key, PKCS#8 DER of a private key, null for a public key alone. To be wiped. */
+  readonly material: Buffer | null;
   /** SubjectPublicKeyInfo, DER; null for a secret key. */
   readonly publicKey: Buffer | null;
 }
@@ -31,9 +31,20 @@ const OCT_BYTES = [16, 24, 32];
 /** Leading zeros that a client may have lost; more is another length. */
 const LOST_MAX = 2;
 
+const PRIVATE_MEMBERS = ['p', 'q', 'dp', 'dq', 'qi'] as const;
+
+/** A public key alone: none of the private members is there. @throws KmsError `invalid-field` when only `d` is missing */
+export function isPublicJwk(kind: Kind, jwk: JwkMembers, field: Field): boolean {
+  if (kind === 'oct' || jwk.d !== undefined) return false;
+  const stray = PRIVATE_MEMBERS.find((member) => jwk[member] !== undefined);
+  if (stray !== undefined) throw invalidField(field('d'), `required beside ${stray}`);
+  return true;
+}
+
 /** @throws KmsError `invalid-field` naming the member at fault, never its value */
 export async function readJwk(kind: Kind, jwk: JwkMembers, field: Field): Promise<ClearMaterial> {
   if (kind === 'oct') return readOct(jwk, field);
+  if (isPublicJwk(kind, jwk, field)) return readPublic(kind, jwk, field);
   return kind === 'RSA' ? await readRsa(jwk, field) : readEc(jwk, field);
 }
 
@@ -56,6 +67,24 @@ async function readRsa(jwk: JwkMembers, field: Field): Promise<ClearMaterial> {
 function readEc(jwk: JwkMembers, field: Field): ClearMaterial {
   const { curve, members } = readEcMembers(jwk, field);
   return { kind: 'EC', bits: null, curve, ...exported({ kty: 'EC', ...members }, field) };
+}
+
+function readPublic(kind: Kind, jwk: JwkMembers, field: Field): ClearMaterial {
+  if (kind === 'RSA') {
+    const { bits, open } = readRsaPublic(jwk, field);
+    return { kind, bits, curve: null, material: null, publicKey: spkiOf({ kty: 'RSA', ...open }, field('n')) };
+  }
+  const { curve, members } = readEcPoint(jwk, field);
+  return { kind, bits: null, curve, material: null, publicKey: spkiOf({ kty: 'EC', ...members }, field('x')) };
+}
+
+/** OpenSSL refuses points that are not on their curve. */
+function spkiOf(jwk: JsonWebKey, field: string): Buffer {
+  try {
+    return createPublicKey({ key: jwk, format: 'jwk' }).export({ format: 'der', type: 'spki' });
+  } catch {
+    throw invalidField(field, 'expected a public key: the members do not fit');
+  }
 }
 
 function exported(jwk: JsonWebKey, field: Field): Pick<ClearMaterial, 'material' | 'publicKey'> {

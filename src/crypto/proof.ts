@@ -8,7 +8,7 @@ import { KmsError } from '../errors.ts';
 import type { Family } from '../keys/key.ts';
 import { GCM_IV_BYTES, type KeyRef, type Mechanism, type Token } from '../pkcs11/token.ts';
 import { signatureAlgorithm, signedBytes } from './algorithms.ts';
-import { verifiesSha256 } from './public-key.ts';
+import { curveOf, toSpki, verifiesSha256 } from './public-key.ts';
 
 /** One AES block; public. */
 const BLOCK = Buffer.from('kms proof block.', 'latin1');
@@ -99,6 +99,15 @@ const sealing: Prover = {
   },
 };
 
+/** The proof is the key: nothing in the token can answer for a public object without a private half. */
+const standing: Prover = {
+  make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
+  async check(token, ref, proof) {
+    const curve = curveOf(proof);
+    return same(toSpki(await token.publicAttributes(ref, curve === null ? 'rsa' : 'ec'), curve), proof);
+  },
+};
+
 const unwrapping: Prover = {
   make: (_token, _ref, publicKey) => Promise.resolve(required(publicKey)),
   async check(token, ref, proof) {
@@ -120,6 +129,7 @@ const PROVERS: Readonly<Record<ProofKind, Prover>> = {
   'private-open': opening,
   public: verifying,
   'public-seal': sealing,
+  'public-only': standing,
   import: unwrapping,
 };
 

@@ -58,6 +58,11 @@ export interface PublicJwk {
   readonly y?: string;
 }
 
+/** Null for a key that is not on a curve. */
+export function curveOf(spki: Uint8Array): Curve | null {
+  return publicJwk(spki).crv ?? null;
+}
+
 export function publicJwk(spki: Uint8Array): PublicJwk {
   return fromSpki(spki).export({ format: 'jwk' }) as PublicJwk;
 }

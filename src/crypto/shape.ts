@@ -25,7 +25,13 @@ export function purposeOf(family: Family, { kind, usages }: KeyShape): Purpose {
 }
 
 export function refOf({ family, objectId }: Pick<KeyObject, 'family' | 'objectId'>): KeyRef {
-  return { objectId, part: family === 'private' || family === 'public' ? family : 'secret' };
+  return { objectId, part: partOf(family) };
+}
+
+/** Class of the token object that serves a family. */
+export function partOf(family: Family): KeyRef['part'] {
+  if (family === 'private') return 'private';
+  return family === 'public' || family === 'public-only' ? 'public' : 'secret';
 }
 
 /** How the token makes the object of this family. */
@@ -59,6 +65,7 @@ export function capabilityOf(family: Family, { kind, curve }: KeyShape): Capabil
       return 'HMAC';
     case 'private':
     case 'public':
+    case 'public-only':
       return kind === 'RSA' ? 'RSA-PKCS1' : `ECDSA-${curve ?? 'P-256'}`;
   }
 }

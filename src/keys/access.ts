@@ -112,6 +112,9 @@ export class Gate {
       if (!key.usages.includes(operation.usage)) {
         throw new KmsError('wrong-usage', `the key lacks the usage ${operation.usage}`);
       }
+      if (!operation.kinds.includes(key.kind)) {
+        throw new KmsError('wrong-usage', `expected a key of type ${operation.kinds.join(' or ')}, this one is ${key.kind}`);
+      }
       return work(key, usableVersions(key, operation, this.#options.now()));
     });
   }
@@ -138,17 +141,22 @@ export class Gate {
     return this.#changing(call, () => this.look(call, event, permission, keyId, work));
   }
 
-  /** Runs an operation on the vault's collection of keys, such as create. */
+  /** Runs an operation of the vault that needs no key. */
+  async useVault<T>(call: Call, event: string, permission: Permission, work: () => Promise<Outcome<T>>): Promise<T> {
+    return this.#recorded(call, event, undefined, async () => {
+      await this.#authorise(call, permission, null);
+      return work();
+    });
+  }
+
+  /** Runs a change of the vault's collection of keys, such as create. */
   async manageVault<T>(
     call: Call,
     event: string,
     permission: Permission,
     work: () => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#changing(call, () => this.#recorded(call, event, undefined, async () => {
-      await this.#authorise(call, permission, null);
-      return work();
-    }));
+    return this.#changing(call, () => this.useVault(call, event, permission, work));
   }
 
   /** For listings: which of these keys the caller may see. Each page is one decision in the audit. */

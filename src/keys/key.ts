@@ -12,8 +12,11 @@ export type Curve = 'P-256' | 'P-384' | 'P-521';
 /** Permitted operations of a key, as RFC 7517 §4.3 spells them. */
 export type Usage = 'sign' | 'verify' | 'encrypt' | 'decrypt' | 'wrapKey' | 'unwrapKey';
 
-/** Which token object of a key version serves which mechanisms (design §4). */
-export type Family = 'gcm' | 'dk' | 'cbc' | 'kw' | 'mac' | 'private' | 'public';
+/**
+ * Which token object of a key version serves which mechanisms (design §4). `public` is half of a pair, `public-only` stands
+ * for itself: nothing in the token can answer for it.
+ */
+export type Family = 'gcm' | 'dk' | 'cbc' | 'kw' | 'mac' | 'private' | 'public' | 'public-only';
 
 /** Written only by state calls of the OKMS door and by the operator (design §3). */
 export type KeyState = 'active' | 'deactivated' | 'compromised' | 'destroyed' | 'destroyed_compromised';
@@ -28,7 +31,7 @@ export type RevocationReason =
   | 'privilege_withdrawn';
 
 /** Where the material came from; reports show it for ever. */
-export type Origin = 'generated' | 'imported-clear' | 'imported-wrapped';
+export type Origin = 'generated' | 'imported-clear' | 'imported-wrapped' | 'imported-public';
 
 /** One list of permissions for all doors; `usage.ts` gives the spelling of each door. */
 export type Permission =
@@ -45,7 +48,9 @@ export type Permission =
   | 'key/dataKey/create'
   | 'key/dataKey/decrypt'
   | 'key/sign'
-  | 'key/verify';
+  | 'key/verify'
+  | 'key/unwrapKey'
+  | 'random/get';
 
 export interface Vault {
   /** UUID; the `okmsId` of the OKMS door. */

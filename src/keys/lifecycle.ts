@@ -5,14 +5,15 @@
 
 import { randomUUID } from 'node:crypto';
 import { wipe } from '../bytes.ts';
-import { type ClearMaterial, type CryptoEngine, type JwkMembers, type KeyShape, readJwk } from '../crypto/engine.ts';
+import type { ClearMaterial, CryptoEngine, KeyShape } from '../crypto/engine.ts';
 import { asKmsError, invalidField, KmsError } from '../errors.ts';
 import type { KeyChange, KeyStore, NewKey } from '../store/store.ts';
 import type { AuditFacts, Call, Gate, Outcome } from './access.ts';
-import type { Key, KeyState, KeyVersion, Kind, RevocationReason, Usage } from './key.ts';
+import type { Key, KeyState, KeyVersion, RevocationReason, Usage } from './key.ts';
 import { makingDetail } from './making.ts';
 import { idsOf, Material } from './material.ts';
 import { activation, deactivation, newestVersion, tombstoneState } from './state.ts';
+import { isPublicOnly } from './usage.ts';
 
 /** What the creator of a key says of it, besides its shape. */
 export interface KeyNames {
@@ -25,15 +26,18 @@ export interface KeyNames {
 /** A key to be made; checked by the door, complete. */
 export interface KeySpec extends KeyShape, KeyNames {}
 
-/** A key to be imported; its members are checked when the caller has proved to be allowed. */
-export interface ImportSpec extends KeyNames {
-  readonly kind: Kind;
-  /** Said beside the JWK, or null; must agree with it. */
-  readonly bits: number | null;
+/** A key of elsewhere, complete and consistent. */
+export interface Imported {
+  readonly clear: ClearMaterial;
   readonly usages: readonly Usage[];
-  readonly jwk: JwkMembers;
-  /** Names a member of the JWK in errors. */
-  readonly field: (member: string) => string;
+}
+
+/** A key to be imported; it is read when the caller has proved to be allowed. */
+export interface ImportSpec extends KeyNames {
+  /** Said beside the key, or null; must agree with it. */
+  readonly bits: number | null;
+  /** @throws KmsError `invalid-field` naming the member; `decryption-failed` for one that came wrapped */
+  readonly open: (call: Call) => Promise<Imported>;
 }
 
 export interface KeyListing {
@@ -75,22 +79,23 @@ export class KeyLifecycle {
   }
 
   /**
-   * Brings a key of elsewhere into the token, by unwrapping; of a private key every member is checked against the others,
-   * and the token proves that it holds it before the key is there.
-   * @throws KmsError `invalid-field` naming the member of the JWK; `conflict` when the id is or was in use in this vault
+   * Brings a key of elsewhere into the token, by unwrapping; the token proves that it holds it before the key is there.
+   * @throws KmsError as reading it does; `conflict` when the id is or was in use in this vault; `forbidden` where the
+   * vault takes no key that was in the clear outside the token
    */
   import(call: Call, spec: ImportSpec): Promise<Key> {
     const { gate } = this.#options;
     return gate.manageVault(call, 'key.import', 'key/import', async () => {
-      const clear = await readJwk(spec.kind, spec.jwk, spec.field);
+      if (call.vault.profile === 'fips') throw new KmsError('forbidden', 'this vault takes no key that was in the clear outside the HSM');
+      const { clear, usages } = await spec.open(call);
       try {
         const { kind, bits, curve } = clear;
         if (spec.bits !== null && spec.bits !== bits) throw invalidField('size', 'expected the size of the imported key');
-        const key = await this.#make(call, { ...spec, kind, bits, curve }, clear);
+        const key = await this.#make(call, { ...spec, kind, bits, curve, usages }, clear);
         gate.changed();
         return { value: key, facts: { key: key.id, ...versionFacts(key, key.versions[0]) } };
       } finally {
-        wipe(clear.material);
+        if (clear.material !== null) wipe(clear.material);
       }
     });
   }
@@ -99,6 +104,7 @@ export class KeyLifecycle {
   rotate(call: Call, keyId: string): Promise<Key> {
     const { gate, store } = this.#options;
     return gate.manage(call, 'key.rotate', 'key/rotate', keyId, async (key) => {
+      if (isPublicOnly(key)) throw new KmsError('wrong-usage', 'a public key alone cannot be rotated: import the new one');
       const { requestId, vault } = call;
       const rotated = await this.#material.make({ vault, keyId: key.id, shape: key, requestId }, {
         announce: (intent) => store.beginRotate(intent, requestId),
@@ -158,11 +164,10 @@ export class KeyLifecycle {
     const { store, now } = this.#options;
     const { vault, requestId } = call;
     const keyId = spec.id ?? randomUUID();
-    const origin = clear === undefined ? 'generated' : 'imported-clear';
     return this.#material.make({ vault, keyId, shape: spec, requestId, ...(clear && { clear }) }, {
       announce: (intent) => store.beginCreate(intent, requestId),
       commit: (intentId, version) =>
-        store.commitCreate(intentId, newKey(call, spec, { keyId, origin, nowMs: now() }), version, requestId),
+        store.commitCreate(intentId, newKey(call, spec, { keyId, origin: originOf(clear), nowMs: now() }), version, requestId),
     });
   }
 
@@ -253,6 +258,11 @@ function versionFacts(key: Key, version: KeyVersion | undefined): AuditFacts {
   const facts = { algorithm: key.curve ?? key.kind, ...bits };
   if (version === undefined) return facts;
   return { ...facts, version: version.ordinal, objectIds: idsOf(version.objects), detail: makingDetail(key, version) };
+}
+
+function originOf(clear: ClearMaterial | undefined): Key['origin'] {
+  if (clear === undefined) return 'generated';
+  return clear.material === null ? 'imported-public' : 'imported-clear';
 }
 
 type Birth = { readonly keyId: string; readonly origin: Key['origin']; readonly nowMs: number };

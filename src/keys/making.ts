@@ -32,7 +32,7 @@ export function makingDetail(key: Key, { id, objects }: KeyVersion): Detail {
 }
 
 const KINDS: ReadonlySet<string> = new Set<Kind>(['oct', 'RSA', 'EC']);
-const FAMILIES: ReadonlySet<string> = new Set<Family>(['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public']);
+const FAMILIES: ReadonlySet<string> = new Set<Family>(['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public', 'public-only']);
 const HEX = /^[0-9a-f]{32}$/;
 
 /** @param record of a create or rotate that succeeded @returns undefined when it lacks what is needed */

@@ -8,7 +8,7 @@ import { randomHex } from '../bytes.ts';
 import { type ClearMaterial, type CryptoEngine, type KeyShape, planObjects, type PlannedObject } from '../crypto/engine.ts';
 import { asKmsError, type KmsError } from '../errors.ts';
 import type { Announcement, KeyStore, NewVersion } from '../store/store.ts';
-import type { Key, Vault } from './key.ts';
+import type { Family, Key, Vault } from './key.ts';
 import { familiesFor } from './usage.ts';
 
 export interface MaterialOptions {
@@ -33,6 +33,8 @@ export interface Steps {
   readonly commit: (intentId: string, version: NewVersion) => Promise<Key>;
 }
 
+const PUBLIC_ONLY: readonly Family[] = ['public-only'];
+
 export class Material {
   readonly #options: MaterialOptions;
 
@@ -44,7 +46,8 @@ export class Material {
     const { engine, bootId, now } = this.#options;
     const { shape, vault, keyId, clear } = target;
     engine.assertAvailable();
-    const planned = planObjects(engine.servable(shape, familiesFor(shape.kind, shape.usages, vault)));
+    const families = clear?.material === null ? PUBLIC_ONLY : familiesFor(shape.kind, shape.usages, vault);
+    const planned = planObjects(engine.servable(shape, families));
     const intent = { id: randomUUID(), vaultId: vault.id, keyId, objectIds: idsOf(planned), bootId, createdMs: now() };
     await announce(intent);
     const id = randomHex(16);

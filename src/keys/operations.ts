@@ -112,6 +112,14 @@ export class KeyOperations {
     });
   }
 
+  /** Bytes of the token's generator. */
+  random(call: Call, bytes: number): Promise<Uint8Array> {
+    return this.#gate.useVault(call, 'random.get', 'random/get', async () => ({
+      value: await this.#engine.random(bytes),
+      facts: { detail: { bytes } },
+    }));
+  }
+
   async #seal(operation: Operation, key: Key, version: KeyVersion, bind: Bind, plaintext: Uint8Array): Promise<Sealed> {
     const object = objectOf(version, operation.family);
     await this.#invocations.take(object.objectId, key.origin);
@@ -134,8 +142,9 @@ function outcome<T>(value: T, version: KeyVersion, key: Key, algorithm?: string)
   return { value, facts: { version: version.ordinal, ...bits, ...(algorithm === undefined ? {} : { algorithm }) } };
 }
 
-function objectOf(version: KeyVersion, family: Family): KeyObject {
-  const object = version.objects.find((candidate) => candidate.family === family);
+export function objectOf(version: KeyVersion, family: Family): KeyObject {
+  const serves = family === 'public' ? ['public', 'public-only'] : [family];
+  const object = version.objects.find((candidate) => serves.includes(candidate.family));
   if (object !== undefined) return object;
   // Made when the token could not serve this family.
   throw new KmsError('unsupported-by-token', `${family}: not supported by this HSM when the key was made`);

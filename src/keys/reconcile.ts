@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { AuditLog } from '../audit/log.ts';
-import type { CryptoEngine, SurveyedObject } from '../crypto/engine.ts';
+import { type CryptoEngine, partOf, type SurveyedObject } from '../crypto/engine.ts';
 import type { Intent, KeyStore } from '../store/store.ts';
 import type { InternalKey, Key, KeyState } from './key.ts';
 import type { Outbox } from './outbox.ts';
@@ -81,14 +81,23 @@ export class Reconciler {
     const destroyed = await store.ofTombstones(strangers.map(([, { objectId }]) => objectId));
     const later = await this.#expected();
     const findings: Finding[] = missing.filter(({ objectId, part }) => later.has(`${objectId} ${part}`));
+    const lost: Finding[] = [];
     for (const [name, { objectId, label }] of strangers) {
       if (later.has(name)) continue;
       const intent = intents.get(objectId);
       if (intent !== undefined) findings.push(finding('unfinished', name, `${intent.action} of ${intent.vaultId}/${intent.keyId}`));
-      else findings.push(finding(this.#strangeness(label, destroyed.has(objectId)), name, label ?? 'unreadable'));
+      else lost.push(finding(this.#strangeness(label, destroyed.has(objectId)), name, label ?? 'unreadable'));
     }
+    findings.push(...(await this.#stillShown(lost)));
     for (const [name, object] of shown) findings.push(...misfits(name, object, expected.get(name)));
     return findings;
+  }
+
+  /** What was announced when it was seen may have been completed since, and its intent removed. */
+  async #stillShown(findings: readonly Finding[]): Promise<readonly Finding[]> {
+    if (findings.length === 0) return [];
+    const shown = new Set((await this.#options.engine.survey()).map(({ objectId, part }) => `${objectId} ${part}`));
+    return findings.filter(({ objectId, part }) => shown.has(`${objectId} ${part}`));
   }
 
   #strangeness(label: string | null, isDestroyed: boolean): Finding['kind'] {
@@ -133,8 +142,7 @@ function expectKey(expected: Map<string, Expected>, key: Key): void {
   const about = `${key.vaultId}/${key.id}`;
   for (const version of key.versions) {
     for (const { objectId, family } of version.objects) {
-      const part = family === 'private' || family === 'public' ? family : 'secret';
-      expected.set(`${objectId} ${part}`, { about, label: `:${version.id}:${family}` });
+      expected.set(`${objectId} ${partOf(family)}`, { about, label: `:${version.id}:${family}` });
     }
   }
 }

@@ -9,7 +9,7 @@ import { importObject, importPublicObject } from './import.ts';
 import { inspectObject } from './inspect.ts';
 import { type AddressedJob, HANDLES_MOVED, type Job, type Reply, type Results } from './job.ts';
 import { toCkMechanism } from './mechanism.ts';
-import { createObject, destroyObjects, fromObjectHandle, listObjects } from './objects.ts';
+import { createObject, destroyObjects, fromObjectHandle, listObjects, readPublic } from './objects.ts';
 import { isSpurious, isStillThere } from './presence.ts';
 import type { TokenSession } from './session.ts';
 import { survey } from './survey.ts';
@@ -28,6 +28,7 @@ const IDEMPOTENT: ReadonlySet<Job['op']> = new Set([
   'unwrapBytes',
   'unwrapThrowAway',
   'random',
+  'publicAttributes',
   'trial',
   'list',
   'survey',
@@ -135,6 +136,8 @@ function run(session: TokenSession, job: Job): Results[Job['op']] {
       return importObject(session, fromObjectHandle(job.key), job.objectId, job.label, job.wrapped);
     case 'importPublic':
       return importPublicObject(session, job.objectId, job.label, job.purpose, job.half);
+    case 'publicAttributes':
+      return readPublic(session, fromObjectHandle(job.key), job.type);
     case 'trial':
       return trial(session, fromObjectHandle(job.key), job.wrapped, job.steps);
     case 'unwrapThrowAway':

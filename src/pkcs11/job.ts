@@ -143,6 +143,8 @@ export type Job =
     }
   /** A public object without a private half. */
   | { readonly op: 'importPublic'; readonly objectId: string; readonly label: string; readonly purpose: Purpose; readonly half: PublicHalf }
+  /** What a public object holds. */
+  | { readonly op: 'publicAttributes'; readonly key: ObjectHandle; readonly type: PublicAttributes['type'] }
   /** Imports a test key as a session object, runs operations on it, and destroys it. */
   | { readonly op: 'trial'; readonly key: ObjectHandle; readonly wrapped: WrappedKey; readonly steps: readonly TrialStep[] }
   | {
@@ -182,6 +184,7 @@ export interface Results {
   readonly unwrapBytes: Uint8Array;
   readonly import: CreatedObject;
   readonly importPublic: CreatedObject;
+  readonly publicAttributes: PublicAttributes;
   readonly trial: readonly TrialResult[];
   readonly unwrapThrowAway: null;
   readonly create: CreatedObject;

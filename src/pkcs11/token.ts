@@ -171,6 +171,11 @@ export class Token {
     }));
   }
 
+  /** What a public object holds. */
+  async publicAttributes(ref: KeyRef, type: PublicAttributes['type']): Promise<PublicAttributes> {
+    return this.#onKey(ref, 'fast', NOTHING, (key) => ({ op: 'publicAttributes', key, type }));
+  }
+
   /** A caller's bytes under a wrapping key. @throws KmsError `invalid-field` for a length key wrap does not know */
   async wrapBytes(ref: KeyRef, mechanism: Mechanism, bytes: Uint8Array): Promise<Uint8Array> {
     return this.#onKey(ref, 'slow', bytes, (key, copy) => ({ op: 'wrapBytes', key, mechanism, data: copy }));
@@ -366,6 +371,8 @@ export class Token {
     throw toKmsError(op, reply.code, reply.call, this.profile, this.state.phase !== 'lost');
   }
 }
+
+const NOTHING = new Uint8Array();
 
 const PARTS = ['secret', 'private', 'public'] as const;
 

@@ -239,7 +239,7 @@ export async function ofTombstones(db: Db, macs: StoreMacs, objectIds: readonly 
   return new Set([...pending, ...gone]);
 }
 
-const FAMILIES: readonly Family[] = ['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public'];
+const FAMILIES: readonly Family[] = ['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public', 'public-only'];
 const KEYS_AT_ONCE = 70;
 
 /** Only the completed destruction of a key removes the rows of its objects. */

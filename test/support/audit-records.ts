@@ -8,6 +8,8 @@ export interface SeenRecord {
   readonly result: string;
   readonly boot: string;
   readonly requestId?: string;
+  readonly key?: string;
+  readonly algorithm?: string;
   readonly reason?: string;
   readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }

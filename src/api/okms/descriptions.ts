@@ -20,6 +20,9 @@ import {
   signatureFormat,
   signBody,
   verifyBody,
+  randomLength,
+  wrappedKeyFormat,
+  wrappingAlgorithm,
 } from './schema.ts';
 
 /** Tags: where a page shows an operation. */
@@ -33,7 +36,8 @@ const withJwk = z.object({ format: keyFormat.optional().meta({ description: 'Sho
 export const createKey: RouteDescription = {
   tag: KEYS,
   summary: 'Create or import a key',
-  notes: 'The new key is active. `oct` and `RSA` take a `size`, `EC` a `curve`; `keys` holds a private JWK to import instead.',
+  notes: 'The new key is active. `oct` and `RSA` take a `size`, `EC` a `curve`; `keys` holds a JWK to import instead: secret, \
+private, or a public key alone. `wrappedKeys` holds one that is wrapped for an RSA key with the usage `unwrapKey`.',
   query: withJwk,
   body: {
     schema: createBody,
@@ -59,7 +63,12 @@ export const listKeys: RouteDescription = {
 export const getKey: RouteDescription = {
   tag: KEYS,
   summary: 'Get a key',
-  query: withJwk,
+  notes: 'No key leaves the HSM: `wrappingKeyId`, which asks for the key wrapped under another one, is refused.',
+  query: withJwk.extend({
+    wrappingKeyId: z.guid().optional(),
+    wrappedKeyFormat: wrappedKeyFormat.optional(),
+    wrappingAlgorithm: wrappingAlgorithm.optional(),
+  }),
   success: { status: 200, text: 'The key.', body: reply.serviceKey },
 };
 
@@ -156,4 +165,13 @@ said beside it must agree.',
   },
   success: { status: 200, text: 'Whether it fits.', body: reply.verified },
   errors: [501],
+};
+
+export const getRandom: RouteDescription = {
+  tag: CRYPTOGRAPHY,
+  summary: 'Random bytes of the HSM',
+  query: z.object({
+    length: z.int().min(randomLength.min).max(randomLength.max).optional().meta({ description: 'Bytes; 1 without it.' }),
+  }),
+  success: { status: 200, text: 'The bytes.', body: reply.random },
 };

@@ -7,18 +7,20 @@ import type { Key, KeyState } from '../../keys/key.ts';
 import type { KeyLifecycle } from '../../keys/lifecycle.ts';
 import type { Listing, PageTokens } from '../../keys/page-token.ts';
 import { publicHalf } from '../../keys/public-half.ts';
+import type { TransportKeys } from '../../keys/transport.ts';
 import type { Action, Reply, Route, WireRequest } from '../door.ts';
 import { readBodyAs, readChoice, readInteger, readUuid } from '../read.ts';
 import * as describe from './descriptions.ts';
-import { createBody, deactivateBody, keyFormat, keyState, pageSize, renameBody } from './schema.ts';
+import { createBody, deactivateBody, keyFormat, keyState, pageSize, renameBody, wrappedKeyFormat, wrappingAlgorithm } from './schema.ts';
 import { toImportSpec } from './import.ts';
-import { refuseUnbuilt, statesOf, toKeySpec, toServiceKey } from './wire.ts';
+import { refuseExtractable, statesOf, toKeySpec, toServiceKey } from './wire.ts';
 
 const NO_CONTENT: Reply = { status: 204 };
 
 export interface KeyServices {
   readonly lifecycle: KeyLifecycle;
   readonly pages: PageTokens;
+  readonly transport: TransportKeys;
 }
 
 export function keyRoutes(services: KeyServices): readonly Route[] {
@@ -80,10 +82,10 @@ function wantsJwk({ query }: WireRequest): boolean {
   return readChoice('format', query['format'], keyFormat.options) === 'jwk';
 }
 
-function create({ lifecycle }: KeyServices): Route['read'] {
+function create(services: KeyServices): Route['read'] {
   return (request) => {
     const withJwk = wantsJwk(request);
-    const make = maker(lifecycle, readBodyAs(createBody, request.body));
+    const make = maker(services, readBodyAs(createBody, request.body));
     return async (call) => {
       const key = await make(call);
       return { status: 201, body: toServiceKey(key, withJwk ? publicHalf(key) : undefined) };
@@ -91,35 +93,50 @@ function create({ lifecycle }: KeyServices): Route['read'] {
   };
 }
 
-/** `keys` asks for an import (okms-rest-api §2.3). */
-function maker(lifecycle: KeyLifecycle, body: z.infer<typeof createBody>): (call: Call) => Promise<Key> {
-  refuseUnbuilt(body);
-  const [jwk] = body.keys ?? [];
-  if (jwk === undefined) {
-    const spec = toKeySpec(body);
-    return (call) => lifecycle.create(call, spec);
-  }
-  const spec = toImportSpec(body, jwk);
-  return (call) => lifecycle.import(call, spec);
+/** `keys` and `wrappedKeys` ask for an import (okms-rest-api §2.3, §2.11). */
+function maker({ lifecycle, transport }: KeyServices, body: z.infer<typeof createBody>): (call: Call) => Promise<Key> {
+  refuseExtractable(body);
+  const spec = toImportSpec(body, transport);
+  if (spec !== undefined) return (call) => lifecycle.import(call, spec);
+  const made = toKeySpec(body);
+  return (call) => lifecycle.create(call, made);
 }
 
 function get({ lifecycle }: KeyServices): Route['read'] {
   return (request) => {
     const withJwk = wantsJwk(request);
     const id = readUuid('keyId', request.params['keyId']);
+    const refuse = asksForExport(request) ? notExtractable : (): void => undefined;
     return async (call) => {
       const key = await lifecycle.get(call, id);
+      refuse();
       return { status: 200, body: toServiceKey(key, withJwk ? publicHalf(key) : undefined) };
     };
   };
 }
 
+/** The wrapped export of §2.11. @throws KmsError `invalid-field` */
+function asksForExport({ query }: WireRequest): boolean {
+  const asked = query['wrappingKeyId'] !== undefined;
+  if (asked) readUuid('wrappingKeyId', query['wrappingKeyId']);
+  const named = { wrappedKeyFormat: wrappedKeyFormat.options, wrappingAlgorithm: wrappingAlgorithm.options };
+  for (const [name, options] of Object.entries(named)) {
+    if (readChoice(name, query[name], options) === undefined && asked) throw invalidField(name, 'required with wrappingKeyId');
+  }
+  return asked;
+}
+
+/** Whoever may see the key learns why; for others it is not there. */
+function notExtractable(): never {
+  throw invalidField('wrappingKeyId', 'the key is not extractable: no key leaves the HSM');
+}
+
 function rename({ lifecycle }: KeyServices): Route['read'] {
   return (request) => {
     const id = readUuid('keyId', request.params['keyId']);
-    const { name, extractable } = readBodyAs(renameBody, request.body);
-    if (extractable === true) throw invalidField('extractable', 'expected false: keys never leave the HSM');
-    return async (call) => ({ status: 200, body: toServiceKey(await lifecycle.rename(call, id, name ?? null)) });
+    const body = readBodyAs(renameBody, request.body);
+    refuseExtractable(body);
+    return async (call) => ({ status: 200, body: toServiceKey(await lifecycle.rename(call, id, body.name ?? null)) });
   };
 }
 

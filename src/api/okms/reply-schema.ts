@@ -83,6 +83,8 @@ export const signed = z
   .meta({ id: 'SignResponse' });
 export const verified = z.strictObject({ result: z.boolean() }).meta({ id: 'VerifyResponse' });
 
+export const random = z.strictObject({ bytes: base64 }).meta({ id: 'GetRandomResponse' });
+
 export const errorBody = z
   .strictObject({
     error_id: z.string().meta({ description: 'Short stable symbol of the cause, such as `wrong-state`.' }),

@@ -4,6 +4,7 @@ import type { KeyOperations } from '../../keys/operations.ts';
 import type { Route } from '../door.ts';
 import { keyRoutes, type KeyServices } from './keys.ts';
 import { operationRoutes } from './operations.ts';
+import { randomRoute } from './random.ts';
 import { signatureRoutes } from './signatures.ts';
 
 export interface OkmsServices extends KeyServices {
@@ -11,5 +12,6 @@ export interface OkmsServices extends KeyServices {
 }
 
 export function okmsRoutes(services: OkmsServices): readonly Route[] {
-  return [...operationRoutes(services.operations), ...signatureRoutes(services.operations), ...keyRoutes(services)];
+  const { operations } = services;
+  return [...operationRoutes(operations), ...signatureRoutes(operations), ...keyRoutes(services), randomRoute(operations)];
 }

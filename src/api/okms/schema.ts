@@ -81,6 +81,21 @@ export const jwk = z.looseObject({
     Record<'k' | 'n' | 'e' | 'd' | 'p' | 'q' | 'dp' | 'dq' | 'qi' | 'x' | 'y', z.ZodOptional<z.ZodNullable<z.ZodString>>>,
 }).meta({ id: 'JsonWebKeyRequest' });
 
+export const wrappingAlgorithm = z.enum(['RSA1_5', 'RSA-OAEP', 'RSA-OAEP-256']).meta({ id: 'WrappingAlgorithms' });
+export const wrappedKeyFormat = z.enum(['RAW', 'JWK', 'PKCS1', 'PKCS8']).meta({ id: 'KeyFormatTypes' });
+
+export const wrappedKey = z.looseObject({
+  keyFormatType: wrappedKeyFormat,
+  wrappingKeyId: z.guid().meta({ description: 'An RSA key of this domain with the usage `unwrapKey`.' }),
+  ciphertext: z.string().min(1).max(5000).meta({
+    format: 'jwe-token',
+    description: 'Compact JWE for that key; its content encryption is AES-GCM.',
+  }),
+}).meta({ id: 'WrappedKeyRequest' });
+
+/** Bytes that may be asked for at once. */
+export const randomLength = { min: 1, max: 4096 } as const;
+
 export const createBody = z.looseObject({
   name: keyName,
   context: stored(context).nullish(),
@@ -92,7 +107,7 @@ export const createBody = z.looseObject({
   id: z.guid().nullish(),
   protectionLevel: protectionLevel.nullish(),
   keys: z.array(jwk).length(1).nullish().meta({ description: 'A key to import, instead of `type`, `size` and `curve`.' }),
-  wrappedKeys: z.array(z.unknown()).nullish(),
+  wrappedKeys: z.array(wrappedKey).length(1).nullish().meta({ description: 'A key to import that is wrapped for a key of ours.' }),
   extractable: z.boolean().nullish(),
 }).meta({ id: 'CreateImportServiceKeyRequest' });
 

@@ -1,12 +1,12 @@
 /** OKMS JSON ↔ domain types. Pure. */
 
 import type { z } from 'zod';
-import { invalidField, KmsError } from '../../errors.ts';
+import { invalidField } from '../../errors.ts';
 import type { Curve, Key, KeyState, Kind, Usage } from '../../keys/key.ts';
 import type { KeyNames, KeySpec } from '../../keys/lifecycle.ts';
 import type { PublicJwk } from '../../keys/public-half.ts';
 import { visibleState } from '../../keys/state.ts';
-import { defaultUsages, possibleUsages } from '../../keys/usage.ts';
+import { defaultUsages, isPublicOnly, possibleUsages } from '../../keys/usage.ts';
 import type { ServiceKey } from './reply-schema.ts';
 import type { createBody, keyState } from './schema.ts';
 
@@ -32,12 +32,9 @@ export function toKeyNames({ id, name, context }: CreateBody): KeyNames {
   return { id: id?.toLowerCase() ?? null, label: name, context: context ?? null };
 }
 
-/** Members that change security are never ignored (okms-rest-api §1.2). @throws KmsError */
-export function refuseUnbuilt({ wrappedKeys, extractable }: CreateBody): void {
+/** A member that changes security is never ignored (okms-rest-api §1.2). @throws KmsError `invalid-field` */
+export function refuseExtractable({ extractable }: { readonly extractable?: boolean | null | undefined }): void {
   if (extractable === true) throw invalidField('extractable', 'expected false: keys never leave the HSM');
-  if (wrappedKeys !== null && wrappedKeys !== undefined) {
-    throw new KmsError('not-implemented', 'wrappedKeys: wrapped import is not implemented yet');
-  }
 }
 
 function sizeOf({ size }: CreateBody, type: 'oct' | 'RSA'): number {
@@ -71,12 +68,12 @@ function usagesOf({ operations }: CreateBody, kind: Kind): readonly Usage[] {
 type UsageList = readonly Usage[] | null | undefined;
 
 /** Absent and empty are the same (okms-cli sends an empty list); duplicates collapse. @throws KmsError `invalid-field` */
-export function chosen(field: string, asked: UsageList, kind: Kind): readonly Usage[] | undefined {
+export function chosen(field: string, asked: UsageList, kind: Kind, publicOnly = false): readonly Usage[] | undefined {
   const wanted = new Set(asked ?? []);
   if (wanted.size === 0) return undefined;
-  const possible = possibleUsages(kind);
+  const possible = possibleUsages(kind, publicOnly);
   const unfit = [...wanted].find((usage) => !possible.includes(usage));
-  if (unfit !== undefined) throw invalidField(field, `${unfit} is not possible for type ${kind}`);
+  if (unfit !== undefined) throw invalidField(field, `${unfit} is not possible for ${publicOnly ? 'a public key of ' : ''}type ${kind}`);
   return possible.filter((usage) => wanted.has(usage));
 }
 
@@ -91,7 +88,7 @@ export function toServiceKey(key: Key, jwk?: PublicJwk): ServiceKey {
     id: key.id,
     name: key.label,
     type: key.kind,
-    class: key.kind === 'oct' ? 'SECRET_KEY' : 'KEY_PAIR',
+    class: classOf(key),
     protectionLevel: 'HSM',
     operations: [...key.usages],
     ...(key.bits === null ? {} : { size: key.bits }),
@@ -99,6 +96,11 @@ export function toServiceKey(key: Key, jwk?: PublicJwk): ServiceKey {
     attributes: attributes(key),
     ...(jwk === undefined ? {} : { keys: [{ kid: key.id, ...jwk, key_ops: [...key.usages] }] }),
   };
+}
+
+function classOf(key: Key): ServiceKey['class'] {
+  if (key.kind === 'oct') return 'SECRET_KEY';
+  return isPublicOnly(key) ? 'PUBLIC_KEY' : 'KEY_PAIR';
 }
 
 function attributes(key: Key): ServiceKey['attributes'] {
@@ -111,7 +113,7 @@ function attributes(key: Key): ServiceKey['attributes'] {
     ...(key.compromisedMs === null ? {} : { compromise_date: date(key.compromisedMs) }),
     extractable: false,
     never_extractable: generated,
-    sensitive: true,
+    sensitive: !isPublicOnly(key),
     always_sensitive: generated,
   };
 }

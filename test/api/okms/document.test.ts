@@ -206,7 +206,9 @@ async function use(call: Documented, id: string, type: string): Promise<void> {
 }
 
 /** Routes that work on no key. */
-async function rest(_call: Documented): Promise<void> {}
+async function rest(call: Documented): Promise<void> {
+  await call('GET', '/random', '', undefined, '?length=16');
+}
 
 test('refusals are of the documented statuses and of the documented shape', async () => {
   const id = await makeKey(admin, OCT);
