@@ -246,6 +246,7 @@ export class App {
       () => this.#invocations.close(),
       this.#flush,
       () => this.#evidence.stop(),
+      async () => { if (this.#sealing.done) await this.#fleet.settle(); },
       () => this.record('process.stop', {}),
       () => this.#audit.close(),
       () => this.#leave(),

@@ -55,6 +55,8 @@ export class Evidence {
   /** Whether this process has begun a full comparison. */
   #looked = false;
   #examining: Promise<void> | undefined;
+  /** Changes store and audit, so that its end is waited for. */
+  readonly #atWork = new Set<Promise<void>>();
 
   constructor(options: EvidenceOptions) {
     this.#options = options;
@@ -122,6 +124,7 @@ export class Evidence {
     this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
     await this.#examining;
+    await Promise.all(this.#atWork);
     if (this.#fault === undefined) await this.#options.anchoring.stop();
   }
 
@@ -145,7 +148,7 @@ export class Evidence {
     this.#every(ADOPT_MS, () => fleet.adoptEnded());
     this.#every(SWEEP_MS, () => this.#sweep());
     this.#every(Math.min(compareMs, 2 ** 31 - 1), () => this.examine());
-    void this.#sweep().then(() => this.#firstLook()).catch((err: unknown) => { this.#options.logger.warn({ err }, 'not compared'); });
+    void this.#do(() => this.#sweep()).then(() => this.#firstLook());
   }
 
   /** One run at a time; what fails is tried again with the next. */
@@ -154,10 +157,17 @@ export class Evidence {
     this.#timers.push(setInterval(() => {
       if (running || this.#stopped) return;
       running = true;
-      work()
-        .catch((error: unknown) => { this.#failed(asKmsError(error)); })
-        .finally(() => { running = false; });
+      void this.#do(work).finally(() => { running = false; });
     }, ms).unref());
+  }
+
+  /** Never rejects: what fails is logged. */
+  #do(work: () => Promise<void>): Promise<void> {
+    const done = work()
+      .catch((error: unknown) => { this.#failed(asKmsError(error)); })
+      .finally(() => { this.#atWork.delete(done); });
+    this.#atWork.add(done);
+    return done;
   }
 
   #failed(error: KmsError): void {
@@ -169,7 +179,7 @@ export class Evidence {
     const { store, bootId, reconciler } = this.#options;
     if (!(await store.takeDuty('reconcile', bootId, DUTY_MS))) return;
     try {
-      await reconciler.complete();
+      await reconciler.complete(() => !this.#stopped);
     } finally {
       // Whoever starts next finds what is announced by then.
       await store.takeDuty('reconcile', bootId, 0).catch(() => undefined);

@@ -133,6 +133,16 @@ export class Fleet {
     return (await store.nowMs()) - row.leaseMs > LEASE_MS;
   }
 
+  /**
+   * Records what this process itself still owes the audit, which could not be written when its turn was. Nothing may be
+   * under way any more.
+   */
+  async settle(): Promise<void> {
+    const { store, audit, hostId, bootId, outbox } = this.#options;
+    await outbox.flush();
+    await recordOutcomes(store, audit, { hostId, bootId }, () => Promise.resolve(new Set<string>()));
+  }
+
   /** After the last record of this process. */
   async leave(): Promise<void> {
     const { store, bootId, outbox } = this.#options;

@@ -55,12 +55,14 @@ export class Reconciler {
 
   /**
    * Sees through what is announced: destructions forwards, by whomever; creations backwards, when their process has
-   * ended. Harmless while the owner of a destruction is still at it. @returns how many
+   * ended. Harmless while the owner of a destruction is still at it.
+   * @param goesOn asked before each @returns how many
    */
-  async complete(): Promise<number> {
+  async complete(goesOn: () => boolean): Promise<number> {
     const { store, hasEnded } = this.#options;
     let completed = 0;
     for (const intent of await store.intents()) {
+      if (!goesOn()) break;
       if (intent.action !== 'destroy' && !(await hasEnded(intent.bootId))) continue;
       await this.#settle(intent);
       completed += 1;
