@@ -4,7 +4,7 @@
  */
 
 import type { AuditLog } from '../audit/log.ts';
-import type { CryptoEngine } from '../crypto/engine.ts';
+import { type CryptoEngine, NOT_RUN } from '../crypto/engine.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface SelfTestOptions {
@@ -43,11 +43,11 @@ export class SelfTests {
     const { engine, logger, periodMs } = this.#options;
     const state = await engine.selfTest();
     if (this.#stopped) return;
-    const ok = state === 'ok';
-    logger[ok ? 'info' : 'error']({ state, ...engine.capabilities }, 'self-test');
+    const [ok, ran] = [state === 'ok', !state.startsWith(NOT_RUN)];
+    logger[ok ? 'info' : ran ? 'error' : 'warn']({ state, ...engine.capabilities }, 'self-test');
     this.#next = setTimeout(() => { void this.run(); }, Math.min(ok ? periodMs : RETRY_MS, LONGEST_MS)).unref();
     if (ok) this.#passed();
-    await this.#record(state);
+    if (ran) await this.#record(state);
   }
 
   stop(): void {

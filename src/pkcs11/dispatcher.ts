@@ -48,6 +48,8 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #queues: Readonly<Record<Lane, Waiting[]>> = { fast: [], slow: [], create: [] };
   readonly #threads: ThreadHandle[] = [];
+  /** Threads whose last batch was a creation. */
+  readonly #created = new WeakSet<ThreadHandle>();
   #scheduled = false;
   #closed: KmsError | undefined;
 
@@ -128,9 +130,19 @@ export class Dispatcher {
   #pump(): void {
     for (const thread of this.#threads) {
       if (!thread.idle) continue;
-      const lane = thread.lanes.find((name) => this.#queues[name].length > 0);
+      const lane = this.#laneFor(thread);
       if (lane !== undefined) this.#give(thread, lane);
     }
+  }
+
+  /** In the thread's order, but no creation after another while anything else waits: many of them would starve the rest. */
+  #laneFor(thread: ThreadHandle): Lane | undefined {
+    const waiting = thread.lanes.filter((name) => this.#queues[name].length > 0);
+    const others = this.#created.has(thread) ? waiting.filter((name) => name !== 'create') : [];
+    const lane = others[0] ?? waiting[0];
+    if (lane === 'create') this.#created.add(thread);
+    else this.#created.delete(thread);
+    return lane;
   }
 
   #give(thread: ThreadHandle, lane: Lane): void {

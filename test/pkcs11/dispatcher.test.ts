@@ -11,9 +11,14 @@ const REPLY: Reply = { ok: new Uint8Array(1) };
 
 /** Stands in for a token thread: keeps its batch until told to finish. */
 class Thread {
-  readonly lanes = ['fast'] as const;
+  readonly lanes: readonly ('create' | 'slow' | 'fast')[];
   readonly batches: number[] = [];
+  readonly ops: string[] = [];
   #finish: ((count: number) => void) | undefined;
+
+  constructor(lanes: Thread['lanes'] = ['fast']) {
+    this.lanes = lanes;
+  }
 
   get idle(): boolean {
     return this.#finish === undefined;
@@ -29,6 +34,7 @@ class Thread {
 
   run(jobs: readonly AddressedJob[]): Promise<readonly Reply[]> {
     this.batches.push(jobs.length);
+    this.ops.push(...jobs.map(({ job }) => job.op));
     return new Promise((resolve) => {
       this.#finish = (count) => {
         this.#finish = undefined;
@@ -115,4 +121,16 @@ test('no batch is larger than the settings allow', async () => {
   const replies = await hand(dispatcher, 40);
   await finishAll(threads, replies);
   expect(batches(threads)).toEqual([[16, 16, 8]]);
+});
+
+test('no creation follows another while anything else waits', async () => {
+  const { dispatcher } = make(0);
+  const thread = new Thread(['create', 'slow', 'fast']);
+  const jobs = [['survey', 'create'], ['survey', 'create'], ['survey', 'create'], ['random', 'slow'], ['random', 'slow'], ['random', 'slow'],
+    ['random', 'slow'], ['random', 'slow']] as const;
+  const replies = jobs.map(([op, cost]) => dispatcher.submit({ ...JOB, op }, cost));
+  dispatcher.addThread(thread as unknown as ThreadHandle);
+  await turn();
+  await finishAll([thread], replies);
+  expect(thread.ops.join(' ')).toBe('survey random random random random survey random survey');
 });
