@@ -3,7 +3,6 @@
  * server process and by tests; knows no supervisor.
  */
 
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { ClientIdentity } from './api/client-identity.ts';
 import type { Readiness } from './api/health.ts';
@@ -39,6 +38,7 @@ import { birthOf, isRunning } from './own-process.ts';
 import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
 import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
 import { Sealing } from './sealing.ts';
+import { readTlsFiles, ServerCertificate, type TlsFiles } from './server-certificate.ts';
 import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -74,6 +74,7 @@ export class App {
   readonly #latches: PinLatches;
   readonly #engine: CryptoEngine;
   readonly #selfTests: SelfTests;
+  readonly #certificate: ServerCertificate;
   readonly #listeners: Readonly<Record<Port, Listener>>;
   /** For doors, and for whoever drives the gate without one. */
   readonly gate: Gate;
@@ -148,6 +149,13 @@ export class App {
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], now);
     const transport = new TransportKeys(gate, engine);
     const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages, transport });
+    const files = readTlsFiles(config.home);
+    this.#certificate = new ServerCertificate({
+      home: config.home, token: this.#token, installation, logger,
+      vaults: () => store.vaults(),
+      exclusively: (run) => events.exclusively(run),
+      onRenewed: (fresh) => { for (const listener of Object.values(this.#listeners)) listener.renew(fresh); },
+    }, files.cert);
     this.#listeners = this.#createListeners({
       gate,
       identity,
@@ -159,7 +167,7 @@ export class App {
       metrics: this.metrics,
       readiness: () => this.readiness(),
       draining: () => this.#draining,
-    });
+    }, files);
   }
 
   /** Opens store and audit and starts the token; returns before the token is ready. @throws KmsError */
@@ -206,6 +214,7 @@ export class App {
   async selfTest(): Promise<void> {
     await this.#selfTests.run();
     await this.#evidence.examine();
+    await this.#certificate.refresh();
   }
 
   /** Resolves when the token can be used, the store is verified and the self-test has passed; rejects when the token is lost before. */
@@ -214,6 +223,7 @@ export class App {
     await this.#evidence.open();
     void this.#selfTests.run();
     await this.#selfTests.firstPass;
+    this.#certificate.start();
   }
 
   /** Writes an event of the process itself. */
@@ -229,6 +239,7 @@ export class App {
   async drain(deadlineMs: number): Promise<'clean' | 'stuck'> {
     this.#draining = true;
     this.#selfTests.stop();
+    this.#certificate.stop();
     const end = performance.now() + deadlineMs;
     const closeIdle = performance.now() + Math.min(this.#config.server.drainMs, deadlineMs);
     while (this.#connections() > 0 && performance.now() < end) {
@@ -282,13 +293,11 @@ export class App {
     return Object.values(this.#listeners).reduce((sum, { connections }) => sum + connections, 0);
   }
 
-  #createListeners(options: ServerOptions): Readonly<Record<Port, Listener>> {
-    const cert = readFileSync(paths.serverCertificate(this.#config.home), 'utf8');
-    const key = readFileSync(paths.serverKey(this.#config.home), 'utf8');
+  #createListeners(options: ServerOptions, files: TlsFiles): Readonly<Record<Port, Listener>> {
     const clientAuthorities = [this.#installation.accessCa];
     return {
-      api: new Listener(apiServer(options), { cert, key, clientAuthorities }),
-      public: new Listener(publicServer(options), { cert, key, clientAuthorities: [] }),
+      api: new Listener(apiServer(options), { ...files, clientAuthorities }),
+      public: new Listener(publicServer(options), { ...files, clientAuthorities: [] }),
     };
   }
 

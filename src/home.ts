@@ -1,6 +1,6 @@
 /** What lies where in $KMS_HOME, and where the package keeps its HSM profiles. */
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const paths = {
@@ -31,4 +31,12 @@ export function packageVersion(): string {
 /** @param name of a file in hsm-config/, or the path of one */
 export function profilePath(name: string): string {
   return name.includes('/') ? name : new URL(`../hsm-config/${name}.yaml`, import.meta.url).pathname;
+}
+
+/** Replaces the file in one step, so that nobody reads half of it. */
+export function writeWhole(path: string, content: string, mode: number): void {
+  const temporary = `${path}.new`;
+  rmSync(temporary, { force: true });
+  writeFileSync(temporary, content, { mode, flush: true });
+  renameSync(temporary, path);
 }

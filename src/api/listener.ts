@@ -3,8 +3,9 @@
  * nobody is refused while a process is replaced. Counts connections, handshakes included, for the drain.
  */
 
-import { createServer, type Server, type ServerOptions } from 'node:https';
+import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 import type Koa from 'koa';
 
 export interface TlsMaterial {
@@ -35,18 +36,25 @@ const TLS13_CIPHERS = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_
 
 export class Listener {
   readonly #server: Server;
+  readonly #tls: TlsOptions;
   readonly #open = new Set<Socket>();
   #handshakes = 0;
 
   constructor(app: Koa, tls: TlsMaterial) {
     const handle = app.callback();
-    this.#server = createServer(options(tls), (request, response) => { void handle(request, response); });
+    this.#tls = tlsOptions(tls);
+    this.#server = createServer({ ...LIMITS, ...this.#tls }, (request, response) => { void handle(request, response); });
     // No limit by number: the size is limited, and the application refuses too many instead of dropping some.
     this.#server.maxHeadersCount = 0;
     this.#server.on('secureConnection', (socket) => { this.#secured(socket); });
     this.#server.on('tlsClientError', () => { this.#handshakes -= 1; });
     // The timers of headersTimeout and requestTimeout start with this event, which a server without a port never emits.
     this.#server.emit('listening');
+  }
+
+  /** For connections from here on. */
+  renew(tls: Pick<TlsMaterial, 'cert' | 'key'>): void {
+    this.#server.setSecureContext({ ...this.#tls, ...tls });
   }
 
   /** Connections, handshakes in progress included. */
@@ -75,10 +83,9 @@ export class Listener {
   }
 }
 
-function options({ cert, key, clientAuthorities }: TlsMaterial): ServerOptions {
+function tlsOptions({ cert, key, clientAuthorities }: TlsMaterial): TlsOptions {
   const asksForCertificate = clientAuthorities.length > 0;
   return {
-    ...LIMITS,
     cert,
     key,
     minVersion: 'TLSv1.2',

@@ -10,6 +10,7 @@ import { formatDoctor, type Output, outputOption, print, say } from './output.ts
 import { reconcileCommand } from './reconcile.ts';
 import { storeCommands } from './store.ts';
 import { addTransferCommands } from './transfer-commands.ts';
+import { vaultCommands } from './vault.ts';
 
 /** An option that may be said several times. */
 function collect(value: string, before: readonly string[]): readonly string[] {
@@ -76,4 +77,5 @@ export function addCommands(kms: Command, finish: (code: number) => void): void 
   addTransferCommands(kms, { print, say, finish, outputOption });
   storeCommands(kms, finish);
   reconcileCommand(kms, finish);
+  vaultCommands(kms, finish);
 }

@@ -4,31 +4,19 @@
  */
 
 import { generateKeyPairSync } from 'node:crypto';
-import { isIP } from 'node:net';
 import { authority } from '../auth/client-certificate.ts';
 import {
   ACCESS_DAYS_MAX,
-  type CertificateSigner,
   type Issuer,
   issueAccessCertificate,
   issueAuthority,
-  issueServerCertificate,
 } from '../auth/issue-certificate.ts';
-import { signWithInternalKey } from '../crypto/internal-keys.ts';
-import { KmsError } from '../errors.ts';
-import { paths } from '../home.ts';
-import type { Credential, InternalKey, Vault } from '../keys/key.ts';
+import { paths, writeWhole } from '../home.ts';
+import type { Credential, InternalKey } from '../keys/key.ts';
 import type { Token } from '../pkcs11/token.ts';
-import { writeWhole } from './init-files.ts';
+import { tokenSigner, writeServerCertificate } from '../server-certificate.ts';
 
 const CA_DAYS = 3650;
-const SERVER_DAYS = 825;
-
-/** Signs certificates with an internal key. */
-export function tokenSigner(token: Token, key: InternalKey): CertificateSigner {
-  if (key.publicKey === null) throw new KmsError('internal', `internal key ${key.name} has no public half`);
-  return { publicKey: key.publicKey, sign: (bytes) => signWithInternalKey(token, key, bytes) };
-}
 
 /**
  * A self-signed CA.
@@ -56,17 +44,9 @@ function writeKeyPair(path: string): Uint8Array {
   return publicKey.export({ format: 'der', type: 'spki' });
 }
 
-/** Localhost, the loopback addresses, each vault's host, and what else the host is called. */
-export function serverNames(vaults: readonly Pick<Vault, 'name'>[], others: readonly string[]): readonly string[] {
-  return [...new Set(['localhost', ...vaults.map(({ name }) => `${name}.localhost`), '127.0.0.1', '::1', ...others])];
-}
-
 /** @param names DNS names and addresses of the host */
-export async function writeServerCertificate(home: string, issuer: Issuer, names: readonly string[], fromMs: number): Promise<void> {
-  const hosts = names.map((value) => ({ type: isIP(value) === 0 ? ('dns' as const) : ('ip' as const), value }));
-  const publicKey = writeKeyPair(paths.serverKey(home));
-  const { pem } = await issueServerCertificate(issuer, hosts, publicKey, { fromMs, days: SERVER_DAYS });
-  writeWhole(paths.serverCertificate(home), pem, 0o644);
+export async function makeServerCertificate(home: string, issuer: Issuer, names: readonly string[], fromMs: number): Promise<void> {
+  await writeServerCertificate(home, issuer, names, writeKeyPair(paths.serverKey(home)), fromMs);
 }
 
 /** Writes admin.key and admin.pem. @returns the row by which the server knows the certificate */

@@ -5,19 +5,11 @@
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { KmsError } from '../errors.ts';
-import { paths } from '../home.ts';
-
-/** Replaces the file in one step, so that nobody reads half of it. */
-export function writeWhole(path: string, content: string, mode: number): void {
-  const temporary = `${path}.new`;
-  rmSync(temporary, { force: true });
-  writeFileSync(temporary, content, { mode, flush: true });
-  renameSync(temporary, path);
-}
+import { paths, writeWhole } from '../home.ts';
 
 export function makeDirectories(home: string): void {
   mkdirSync(home, { recursive: true, mode: 0o700 });

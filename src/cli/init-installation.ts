@@ -13,13 +13,14 @@ import { Anchors } from '../crypto/anchor.ts';
 import { deriveMacs, type Macs } from '../crypto/integrity-keys.ts';
 import { makeInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
-import { paths } from '../home.ts';
+import { paths, writeWhole } from '../home.ts';
 import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
 import { tokenOptions, tokenSetup } from '../parts.ts';
+import { serverNames } from '../server-certificate.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
-import { issueAdministrator, makeAuthority, serverNames, writeServerCertificate } from './init-certificates.ts';
-import { setAsideStreams, writeClientConfiguration, writePkcs12, writeWhole } from './init-files.ts';
+import { issueAdministrator, makeAuthority, makeServerCertificate } from './init-certificates.ts';
+import { setAsideStreams, writeClientConfiguration, writePkcs12 } from './init-files.ts';
 import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
@@ -107,7 +108,7 @@ async function commit(making: Making): Promise<void> {
   const access = await ca('access-ca', 'CCMUsersCA', paths.accessCa(config.home));
   const server = await ca('server-ca', 'KMS development server CA', paths.serverCa(config.home));
   const vaults = devVaults(now);
-  await writeServerCertificate(config.home, server, serverNames(vaults, []), now);
+  await makeServerCertificate(config.home, server, serverNames(vaults, []), now);
   const [first] = vaults;
   if (first === undefined) throw new KmsError('internal', 'no vault');
   const credential = await issueAdministrator(config.home, access, first.id, now);

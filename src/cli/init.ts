@@ -7,11 +7,11 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
-import { paths } from '../home.ts';
+import { paths, writeWhole } from '../home.ts';
 import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
 import {
-  type ClientFacts, makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration, writeWhole,
+  type ClientFacts, makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration,
 } from './init-files.ts';
 import { finishInstallation, makeInstallation, type Pending } from './init-installation.ts';
 import { underInitLock } from './init-lock.ts';

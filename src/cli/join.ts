@@ -11,9 +11,10 @@ import { stringify } from 'yaml';
 import { loadConfig } from '../config.ts';
 import { internalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
-import { paths } from '../home.ts';
-import { serverNames, tokenSigner, writeServerCertificate } from './init-certificates.ts';
-import { makeDirectories, SETTINGS_HEADER, writeTokenConfiguration, writeWhole } from './init-files.ts';
+import { paths, writeWhole } from '../home.ts';
+import { serverNames, tokenSigner } from '../server-certificate.ts';
+import { makeServerCertificate } from './init-certificates.ts';
+import { makeDirectories, SETTINGS_HEADER, writeTokenConfiguration } from './init-files.ts';
 import { writeAuditKey } from './init-installation.ts';
 import { underInitLock } from './init-lock.ts';
 import { type Session, withSession } from './session.ts';
@@ -92,6 +93,6 @@ async function settle({ config, store, macs, anchors, token, installation, audit
   writeWhole(paths.accessCa(config.home), installation.accessCa, 0o644);
   writeAuditKey(config, installation.internalKeys);
   const issuer = { certificate: installation.serverCa, signer: tokenSigner(token, internalKey(installation, 'server-ca')) };
-  await writeServerCertificate(config.home, issuer, serverNames(await store.vaults(), names), Date.now());
+  await makeServerCertificate(config.home, issuer, serverNames(await store.vaults(), names), Date.now());
   await audit.append({ event: 'host.join', result: 'success', detail: { host: config.hostId } });
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { Config } from '../config.ts';
 import { KmsError } from '../errors.ts';
-import { paths } from '../home.ts';
+import { paths, writeWhole } from '../home.ts';
 import { migrateStore, openStoreEngine, storePassword } from '../parts.ts';
 import type { Engine } from '../store/engine.ts';
 import { findEntry, findHead, type JournalEnd } from '../store/journal-statements.ts';
@@ -21,7 +21,6 @@ import { anyHead, sealMoved, successionOf } from '../store/succession.ts';
 import { readTables } from '../store/transfer.ts';
 import { anchorOf, assertAnchored, assertKnows, misfit } from './anchored.ts';
 import { unknownStreams } from './host-streams.ts';
-import { writeWhole } from './init-files.ts';
 import { assertNoServers, type Session, withSession } from './session.ts';
 
 export interface MoveReport {

@@ -6,6 +6,7 @@
 import type { Assignment, Credential, Installation, InternalKey, Vault } from '../keys/key.ts';
 import type { Unsealed } from './changes.ts';
 import { flag, type Fresh } from './rows.ts';
+import type { VaultChange } from './store.ts';
 import type { AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, VaultTable } from './schema.ts';
 
 export function installationRow(of: Fresh<Installation>): Unsealed<'installation'> {
@@ -58,6 +59,17 @@ export function vaultRow(of: Fresh<Vault>, ordinal: number): Unsealed<'vault'> {
     compromise_rule: of.compromiseRule,
     profile: of.profile,
     created_ms: of.createdMs,
+  };
+}
+
+/** Columns of what changes. */
+export function vaultColumns({ purgeProtection, cbc, rsa15, rsnull, compromiseRule }: VaultChange): Partial<Unsealed<'vault'>> {
+  return {
+    ...(purgeProtection === undefined ? {} : { purge_protection: flag(purgeProtection) }),
+    ...(cbc === undefined ? {} : { cbc: flag(cbc) }),
+    ...(rsa15 === undefined ? {} : { rsa15: flag(rsa15) }),
+    ...(rsnull === undefined ? {} : { rsnull: flag(rsnull) }),
+    ...(compromiseRule === undefined ? {} : { compromise_rule: compromiseRule }),
   };
 }
 

@@ -8,7 +8,7 @@ import type { Changes } from './changes.ts';
 import type { Damage } from './evidence.ts';
 import type { Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
-import type { FirstRows } from './store.ts';
+import type { FirstRows, VaultChange } from './store.ts';
 import { damageIn, type Loaded, missingRows, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
@@ -48,6 +48,22 @@ export async function listVaults(db: Db, macs: StoreMacs): Promise<Loaded<readon
   const found = await db.selectFrom('vault').selectAll().orderBy('ordinal').execute();
   const damage = [...(await damageIn(db, macs, 'vault', found)), ...(await missingRows(db, 'vault', found))];
   return { value: found.map(rows.toVault), damage };
+}
+
+/** Vaults are made one after the other, as every change takes the head. @throws KmsError `conflict` */
+export async function insertVault(changes: Changes, vault: Omit<Vault, 'revision'>): Promise<Vault> {
+  const rowsBefore = await changes.db.selectFrom('vault').select(['name', 'ordinal']).execute();
+  if (rowsBefore.some(({ name }) => name === vault.name)) throw new KmsError('conflict', `there is a vault ${vault.name}`);
+  const ordinal = Math.max(-1, ...rowsBefore.map((row) => row.ordinal)) + 1;
+  await changes.insert('vault', rows.vaultRow(vault, ordinal));
+  return { ...vault, revision: 0 };
+}
+
+/** @throws KmsError `conflict`, `not-found` */
+export async function changeVault(changes: Changes, id: string, revision: number, change: VaultChange): Promise<Vault> {
+  if (!(await changes.update('vault', { id }, revision, rows.vaultColumns(change)))) throw new KmsError('not-found', 'no such vault');
+  const found = await changes.db.selectFrom('vault').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+  return rows.toVault(found);
 }
 
 export async function findCredential(

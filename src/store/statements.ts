@@ -5,7 +5,7 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, Key, KeyState } from '../keys/key.ts';
+import type { Assignment, Key, KeyState, Vault } from '../keys/key.ts';
 import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
 import { Changes, type ChangeContext } from './changes.ts';
@@ -23,6 +23,7 @@ import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
   Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
+  VaultChange,
 } from './store.ts';
 import { type Loaded, loadSteadily } from './verified.ts';
 
@@ -122,6 +123,14 @@ export class StatementStore implements KeyStore {
 
   vaults() {
     return this.#whole((db, macs) => access.listVaults(db, macs));
+  }
+
+  createVault(vault: Omit<Vault, 'revision'>, requestId: string) {
+    return this.#change(requestId, (changes) => access.insertVault(changes, vault));
+  }
+
+  updateVault(id: string, revision: number, change: VaultChange, requestId: string) {
+    return this.#change(requestId, (changes) => access.changeVault(changes, id, revision, change));
   }
 
   credential(issuerKeyHash: string, serial: string) {

@@ -64,6 +64,15 @@ export interface KeyChange {
   readonly compromisedMs?: number | null;
 }
 
+/** What may change on a vault. Members left out stay as they are; purge protection cannot be taken away. */
+export interface VaultChange {
+  readonly purgeProtection?: true;
+  readonly cbc?: boolean;
+  readonly rsa15?: boolean;
+  readonly rsnull?: boolean;
+  readonly compromiseRule?: Vault['compromiseRule'];
+}
+
 export interface KeyPage {
   readonly vaultId: string;
   readonly states: readonly KeyState[];
@@ -200,6 +209,10 @@ export interface KeyStore {
 
   /** In order of creation; the first is the default vault. */
   vaults(): Promise<readonly Vault[]>;
+  /** The newest in the order. @throws KmsError `conflict` when a vault has this id or name */
+  createVault(vault: Omit<Vault, 'revision'>, requestId: string): Promise<Vault>;
+  /** @throws KmsError `conflict` when `revision` is not the row's; `not-found` when there is no such vault */
+  updateVault(id: string, revision: number, change: VaultChange, requestId: string): Promise<Vault>;
   credential(issuerKeyHash: string, serial: string): Promise<Credential | undefined>;
   assignments(method: Assignment['method'], issuer: string, subject: string): Promise<readonly Assignment[]>;
 

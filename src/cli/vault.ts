@@ -1,0 +1,128 @@
+/** `kms vault`: the tenants' containers. Servers may run beside it; they take over what changed at once. */
+
+import { randomUUID } from 'node:crypto';
+import { type Command, Option } from 'commander';
+import { type Config, loadConfig } from '../config.ts';
+import { KmsError } from '../errors.ts';
+import type { Vault } from '../keys/key.ts';
+import { newVault, vaultChange, type VaultSpec } from '../keys/vaults.ts';
+import type { VaultChange } from '../store/store.ts';
+import { type Output, outputOption, print } from './output.ts';
+import { openVerified, operator, type Session, withAccess, withSession } from './session.ts';
+
+interface Switches {
+  readonly cbc?: boolean;
+  /** As commander spells `--rsa1-5`. */
+  readonly rsa15?: boolean;
+  readonly rsnull?: boolean;
+  readonly purgeProtection?: true;
+  readonly compromiseRule?: Vault['compromiseRule'];
+}
+
+interface Create extends Switches, Output {
+  readonly flavour: Vault['flavour'];
+  readonly backup: Vault['backup'];
+  readonly softDeleteDays: string;
+  readonly profile: Vault['profile'];
+}
+
+const RULES = ['reversible', 'final'] as const;
+
+export function vaultCommands(kms: Command, finish: (code: number) => void): void {
+  const vault = kms.command('vault').description('make, show and change vaults, which hold keys');
+  const config = (): Config => loadConfig(process.env);
+  const show = (made: Vault, { output }: Output): void => { print(output === 'json' ? JSON.stringify(made, null, 2) : formatVault(made)); finish(0); };
+  withSwitches(vault.command('create <name>').description('make a vault'), false)
+    .addOption(new Option('--flavour <flavour>', 'which of the two Key Vault services it is like').choices(['premium', 'managed-hsm']).makeOptionMandatory())
+    .addOption(new Option('--backup <rule>', 'whether new keys may ever be backed up; cannot be changed').choices(['allowed', 'never']).makeOptionMandatory())
+    .option('--soft-delete-days <days>', 'how long a deleted key can be recovered, 7 to 90; cannot be changed', '90')
+    .addOption(new Option('--profile <profile>', 'what is accepted at all; cannot be changed').choices(['standard', 'fips']).default('standard'))
+    .action(async (name: string, options: Create) => { show(await createVault(config(), specOf(name, options)), options); });
+  withSwitches(vault.command('update <name>').description('change the switches of a vault'), true)
+    .action(async (name: string, options: Switches & Output) => { show(await updateVault(config(), name, changeOf(options)), options); });
+  vault.command('show <name>').description('show a vault').addOption(outputOption())
+    .action(async (name: string, options: Output) => { show(named(await listVaults(config()), name), options); });
+  vault.command('list').description('list the vaults, the default one first').addOption(outputOption())
+    .action(async ({ output }: Output) => {
+      const vaults = await listVaults(config());
+      print(output === 'json' ? JSON.stringify(vaults, null, 2) : vaults.map(({ id, name, flavour }) => `${name} ${flavour} ${id}`).join('\n'));
+      finish(0);
+    });
+}
+
+/** @param off whether a switch can be turned off again */
+function withSwitches(command: Command, off: boolean): Command {
+  for (const [flag, text] of [['cbc', 'AES-CBC'], ['rsa1-5', 'RSA1_5'], ['rsnull', 'RSNULL']]) {
+    command.option(`--${flag ?? ''}`, `serve ${text ?? ''}`);
+    if (off) command.option(`--no-${flag ?? ''}`, `refuse ${text ?? ''}`);
+  }
+  return command
+    .option('--purge-protection', 'nobody can destroy a deleted key before its time; cannot be taken away')
+    .addOption(new Option('--compromise-rule <rule>', 'whether a compromised key can be activated again').choices(RULES))
+    .addOption(outputOption());
+}
+
+function specOf(name: string, options: Create): VaultSpec {
+  const { flavour, backup, softDeleteDays, profile, cbc = false, rsa15 = false, rsnull = false, purgeProtection = false, compromiseRule = 'reversible' } = options;
+  return { name, flavour, backup, softDeleteDays: Number(softDeleteDays), profile, cbc, rsa15, rsnull, purgeProtection, compromiseRule };
+}
+
+function changeOf({ cbc, rsa15, rsnull, purgeProtection, compromiseRule }: Switches): VaultChange {
+  const asked = { cbc, rsa15, rsnull, purgeProtection, compromiseRule };
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
+}
+
+/** In order of creation. */
+export function listVaults(config: Config): Promise<readonly Vault[]> {
+  return withAccess(config, async (access) => {
+    await openVerified(access);
+    return access.store.vaults();
+  });
+}
+
+/** @throws KmsError `invalid-field`, `conflict` when the name is taken */
+export function createVault(config: Config, spec: VaultSpec): Promise<Vault> {
+  const vault = newVault(spec, Date.now());
+  return changing(config, 'vault.create', ({ store }, requestId) => store.createVault(vault, requestId));
+}
+
+/** @throws KmsError `invalid-field`, `not-found` */
+export function updateVault(config: Config, name: string, asked: VaultChange): Promise<Vault> {
+  return changing(config, 'vault.update', async ({ store }, requestId) => {
+    const vault = named(await store.vaults(), name);
+    const change = vaultChange(vault, asked);
+    return change === null ? vault : store.updateVault(vault.id, vault.revision, change, requestId);
+  });
+}
+
+function named(vaults: readonly Vault[], name: string): Vault {
+  const vault = vaults.find((candidate) => candidate.name === name);
+  if (vault === undefined) throw new KmsError('not-found', `there is no vault ${name}; there are ${vaults.map((each) => each.name).join(', ')}`);
+  return vault;
+}
+
+/** Done is done when it is in the audit, and every server knows. */
+function changing(config: Config, event: string, work: (session: Session, requestId: string) => Promise<Vault>): Promise<Vault> {
+  return withSession(config, async (session) => {
+    await session.openStore();
+    await session.enrol();
+    const { store, audit, bootId } = session;
+    const requestId = randomUUID();
+    const vault = await work(session, requestId);
+    const { id, revision, createdMs, ...said } = vault;
+    await audit.append({ event, result: 'success', requestId, vault: id, principal: operator(config), detail: { ...said, revision, createdMs } });
+    await store.markRecorded(bootId, [requestId]);
+    await store.effectiveEverywhere();
+    return vault;
+  });
+}
+
+function formatVault({ id, name, flavour, softDeleteDays, purgeProtection, backup, cbc, rsa15, rsnull, compromiseRule, profile, createdMs }: Vault): string {
+  const onOff = (is: boolean): string => (is ? 'on' : 'off');
+  return [
+    `${name}  ${id}`,
+    `  flavour ${flavour}, profile ${profile}, backup ${backup}, made ${new Date(createdMs).toISOString()}`,
+    `  deleted keys are kept ${softDeleteDays} days, purge protection ${onOff(purgeProtection)}`,
+    `  AES-CBC ${onOff(cbc)}, RSA1_5 ${onOff(rsa15)}, RSNULL ${onOff(rsnull)}, compromise ${compromiseRule}`,
+  ].join('\n');
+}
