@@ -65,10 +65,11 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['config', { ours: ['errors'], libraries: ['zod', 'yaml'] }],
   ['parts', { ours: ['pkcs11/*', 'store/*', 'config', 'home', 'errors'], libraries: [] }],
   ['sealing', { ours: ['pkcs11/*', 'crypto/*', 'store/*', 'audit/*', 'keys/*', 'config', 'home', 'errors'], libraries: [] }],
+  ['server-certificate', { ours: ['pkcs11/*', 'crypto/*', 'auth/*', 'keys/*', 'telemetry/*', 'home', 'errors'], libraries: [] }],
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'sealing', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'sealing', 'server-certificate', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

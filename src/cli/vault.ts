@@ -83,7 +83,7 @@ export function listVaults(config: Config): Promise<readonly Vault[]> {
 /** @throws KmsError `invalid-field`, `conflict` when the name is taken */
 export function createVault(config: Config, spec: VaultSpec): Promise<Vault> {
   const vault = newVault(spec, Date.now());
-  return changing(config, 'vault.create', ({ store }, requestId) => store.createVault(vault, requestId));
+  return changing(config, 'vault.create', async ({ store }, requestId) => ({ vault: await store.createVault(vault, requestId), changed: true }));
 }
 
 /** @throws KmsError `invalid-field`, `not-found` */
@@ -91,7 +91,7 @@ export function updateVault(config: Config, name: string, asked: VaultChange): P
   return changing(config, 'vault.update', async ({ store }, requestId) => {
     const vault = named(await store.vaults(), name);
     const change = vaultChange(vault, asked);
-    return change === null ? vault : store.updateVault(vault.id, vault.revision, change, requestId);
+    return change === null ? { vault, changed: false } : { vault: await store.updateVault(vault.id, vault.revision, change, requestId), changed: true };
   });
 }
 
@@ -101,14 +101,20 @@ function named(vaults: readonly Vault[], name: string): Vault {
   return vault;
 }
 
+interface Outcome {
+  readonly vault: Vault;
+  readonly changed: boolean;
+}
+
 /** Done is done when it is in the audit, and every server knows. */
-function changing(config: Config, event: string, work: (session: Session, requestId: string) => Promise<Vault>): Promise<Vault> {
+function changing(config: Config, event: string, work: (session: Session, requestId: string) => Promise<Outcome>): Promise<Vault> {
   return withSession(config, async (session) => {
     await session.openStore();
     await session.enrol();
     const { store, audit, bootId } = session;
     const requestId = randomUUID();
-    const vault = await work(session, requestId);
+    const { vault, changed } = await work(session, requestId);
+    if (!changed) return vault;
     const { id, revision, createdMs, ...said } = vault;
     await audit.append({ event, result: 'success', requestId, vault: id, principal: operator(config), detail: { ...said, revision, createdMs } });
     await store.markRecorded(bootId, [requestId]);

@@ -29,6 +29,7 @@ import {
   refOf,
 } from './shape.ts';
 
+export { CONTENT_ENCRYPTIONS, type ContentEncryption, type EncryptedContent, openContent } from './jwe-content.ts';
 export { type ClearMaterial, isPublicJwk, type JwkMembers, readJwk } from './jwk.ts';
 export { type PublicJwk, publicJwk } from './public-key.ts';
 export { type KeyShape, partOf } from './shape.ts';

@@ -1,7 +1,6 @@
 /** Transport keys: RSA keys of ours that others wrap a key for, to be imported (okms-rest-api §2.11, design §5). */
 
-import type { CryptoEngine, RsaEncryption } from '../crypto/engine.ts';
-import { type EncryptedContent, openContent } from '../crypto/jwe-content.ts';
+import { type CryptoEngine, type EncryptedContent, openContent, type RsaEncryption } from '../crypto/engine.ts';
 import { wipe } from '../bytes.ts';
 import { asKmsError, decryptionFailed, invalidField } from '../errors.ts';
 import type { Call, Gate } from './access.ts';
@@ -9,8 +8,7 @@ import type { Key, KeyVersion } from './key.ts';
 import { objectOf } from './operations.ts';
 import { OPERATIONS } from './usage.ts';
 
-export { CONTENT_ENCRYPTIONS, type ContentEncryption } from '../crypto/jwe-content.ts';
-export type { RsaEncryption } from '../crypto/engine.ts';
+export { CONTENT_ENCRYPTIONS, type ContentEncryption, type RsaEncryption } from '../crypto/engine.ts';
 
 /** A key under a content-encryption key, which is under a transport key. */
 export interface Wrapped extends EncryptedContent {

@@ -85,6 +85,41 @@ export function accessSuite(stores: Stores): void {
     });
   });
 
+  describe('vaults', () => {
+    it('are added at the end, seen by every process, and named once', async () => {
+      const { a, b } = stores();
+      const first = await installed(a, b);
+      const second = vault({ name: 'another', cbc: true });
+      expect(await a.createVault(second, 'make')).toEqual({ ...second, revision: 0 });
+      expect((await b.vaults()).map(({ name }) => name)).toEqual([first.name, 'another']);
+      await expect(b.createVault(vault({ name: 'another' }), 'again')).rejects.toMatchObject({ code: 'conflict' });
+      await expect(b.createVault({ ...vault({ name: 'third' }), id: second.id }, 'again')).rejects.toMatchObject({ code: 'conflict' });
+      expect(await a.vaults()).toHaveLength(2);
+      expect(await a.unrecorded('boot-of-nobody')).toEqual([]);
+    });
+
+    it('are made by several at once without a gap', async () => {
+      const { a, b } = stores();
+      await installed(a, b);
+      const names = Array.from({ length: 8 }, (_, index) => `vault-${index}`);
+      await Promise.all(names.map((name, index) => (index % 2 === 0 ? a : b).createVault(vault({ name }), `make ${name}`)));
+      expect((await b.vaults()).map(({ name }) => name).slice(1).sort()).toEqual(names);
+    });
+
+    it('change in what may change, by compare and set', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const [before] = await a.vaults();
+      const change = { cbc: !before!.cbc, rsa15: !before!.rsa15, purgeProtection: true, compromiseRule: 'final' } as const;
+      const after = await a.updateVault(id, 0, change, 'change');
+      expect(after).toEqual({ ...before, ...change, revision: 1 });
+      expect(await b.vaults()).toEqual([after]);
+      await expect(b.updateVault(id, 0, { cbc: true }, 'late')).rejects.toMatchObject({ code: 'conflict' });
+      await expect(b.updateVault('nobody', 0, { cbc: true }, 'lost')).rejects.toMatchObject({ code: 'not-found' });
+      expect(await a.vaults()).toEqual([after]);
+    });
+  });
+
   describe('the head', () => {
     it('is what this process committed, and what another did once it is polled', async () => {
       const { a, b } = stores();
