@@ -165,3 +165,8 @@ function set(tree: Tree, [head = '', ...rest]: readonly string[], value: unknown
     set(below as Tree, rest, value);
   }
 }
+
+/** Origin of the API as clients on this host reach it; the name of the built-in issuer begins with it. */
+export function endpointOf({ server }: Pick<Config, 'server'>): string {
+  return `https://localhost:${server.port}`;
+}

@@ -7,6 +7,6 @@ export interface Principal {
   readonly subject: string;
   /** The only vault this credential is good for; null when it is bound to none. */
   readonly vaultId: string | null;
-  /** Identifies the credential itself: issuer key hash and serial of a certificate. */
+  /** Identifies the credential itself: issuer key hash and serial of a certificate, `jti` of a token. */
   readonly credential: string;
 }

@@ -9,6 +9,7 @@ import { assertNoPassword, joinInstallation } from './join.ts';
 import { formatDoctor, type Output, outputOption, print, say } from './output.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { storeCommands } from './store.ts';
+import { tokenCommands } from './token.ts';
 import { addTransferCommands } from './transfer-commands.ts';
 import { vaultCommands } from './vault.ts';
 
@@ -78,4 +79,5 @@ export function addCommands(kms: Command, finish: (code: number) => void): void 
   storeCommands(kms, finish);
   reconcileCommand(kms, finish);
   vaultCommands(kms, finish);
+  tokenCommands(kms, finish);
 }

@@ -8,7 +8,7 @@ import { EventEmitter } from 'node:events';
 import { openAuditLog } from '../audit/log.ts';
 import type { Issuer } from '../auth/issue-certificate.ts';
 import { randomHex } from '../bytes.ts';
-import type { Config } from '../config.ts';
+import { type Config, endpointOf } from '../config.ts';
 import { Anchors } from '../crypto/anchor.ts';
 import { deriveMacs, type Macs } from '../crypto/integrity-keys.ts';
 import { makeInternalKey } from '../crypto/internal-keys.ts';
@@ -134,7 +134,7 @@ async function commit(making: Making): Promise<void> {
     createdMs: now,
   };
   writeAuditKey(config, keys);
-  const endpoint = `https://localhost:${config.server.port}`;
+  const endpoint = endpointOf(config);
   writeClientConfiguration(config.home, { okmsId: first.id, vaultName: first.name, endpoint, vaultUrl: endpoint });
   const macs = await deriveMacs(token, keyOf(keys, 'integrity'), pending.installation, KEY_EPOCH);
   await recordInAudit(making, macs);

@@ -41,7 +41,7 @@ export function vaultCommands(kms: Command, finish: (code: number) => void): voi
   withSwitches(vault.command('update <name>').description('change the switches of a vault'), true)
     .action(async (name: string, options: Switches & Output) => { show(await updateVault(config(), name, changeOf(options)), options); });
   vault.command('show <name>').description('show a vault').addOption(outputOption())
-    .action(async (name: string, options: Output) => { show(named(await listVaults(config()), name), options); });
+    .action(async (name: string, options: Output) => { show(namedVault(await listVaults(config()), name), options); });
   vault.command('list').description('list the vaults, the default one first').addOption(outputOption())
     .action(async ({ output }: Output) => {
       const vaults = await listVaults(config());
@@ -89,13 +89,13 @@ export function createVault(config: Config, spec: VaultSpec): Promise<Vault> {
 /** @throws KmsError `invalid-field`, `not-found` */
 export function updateVault(config: Config, name: string, asked: VaultChange): Promise<Vault> {
   return changing(config, 'vault.update', async ({ store }, requestId) => {
-    const vault = named(await store.vaults(), name);
+    const vault = namedVault(await store.vaults(), name);
     const change = vaultChange(vault, asked);
     return change === null ? { vault, changed: false } : { vault: await store.updateVault(vault.id, vault.revision, change, requestId), changed: true };
   });
 }
 
-function named(vaults: readonly Vault[], name: string): Vault {
+export function namedVault(vaults: readonly Vault[], name: string): Vault {
   const vault = vaults.find((candidate) => candidate.name === name);
   if (vault === undefined) throw new KmsError('not-found', `there is no vault ${name}; there are ${vaults.map((each) => each.name).join(', ')}`);
   return vault;

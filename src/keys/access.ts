@@ -87,11 +87,12 @@ export class Gate {
   /**
    * The vault a request is for.
    * @param vaultId of the path; null where the route names none, then it is the credential's
-   * @throws KmsError `forbidden`, the same for a foreign vault and one that does not exist
+   * @throws KmsError `unauthenticated` when neither names one; `forbidden`, the same for a foreign vault and one that does not exist
    */
   async enter(principal: Principal, vaultId: string | null): Promise<Vault> {
     this.#options.assertServing();
     const wanted = vaultId ?? principal.vaultId;
+    if (wanted === null) throw new KmsError('unauthenticated', 'this path names no vault: a client certificate is required');
     const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
     const vault = vaults.find(({ id }) => id === wanted);
     if (vault === undefined || (principal.vaultId !== null && principal.vaultId !== vault.id)) {

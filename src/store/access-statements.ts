@@ -103,6 +103,15 @@ export async function findAssignments(
   return { value: found.map(rows.toAssignment), damage: await damageIn(db, macs, 'assignment', found) };
 }
 
+export async function insertAssignment(changes: Changes, assignment: Omit<Assignment, 'revision'>): Promise<Assignment> {
+  const { method, issuer, subject, role, vaultId, keyId } = assignment;
+  const { value: theirs } = await findAssignments(changes.db, changes.macs, method, issuer, subject);
+  const same = theirs.find((has) => has.role === role && has.vaultId === vaultId && has.keyId === keyId);
+  if (same !== undefined) return same;
+  await changes.insert('assignment', rows.assignmentRow(assignment));
+  return { ...assignment, revision: 0 };
+}
+
 /** @throws KmsError `conflict` */
 export function alreadyInstalled(): KmsError {
   return new KmsError('conflict', 'there is an installation already');

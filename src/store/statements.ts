@@ -141,6 +141,10 @@ export class StatementStore implements KeyStore {
     return this.#whole((db, macs) => access.findAssignments(db, macs, method, issuer, subject));
   }
 
+  assign(assignment: Omit<Assignment, 'revision'>, requestId: string) {
+    return this.#change(requestId, (changes) => access.insertAssignment(changes, assignment));
+  }
+
   findKey(vaultId: string, keyId: string) {
     return this.#whole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
   }

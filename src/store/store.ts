@@ -215,6 +215,8 @@ export interface KeyStore {
   updateVault(id: string, revision: number, change: VaultChange, requestId: string): Promise<Vault>;
   credential(issuerKeyHash: string, serial: string): Promise<Credential | undefined>;
   assignments(method: Assignment['method'], issuer: string, subject: string): Promise<readonly Assignment[]>;
+  /** @returns the one that is there already, where principal, role and scope are the same */
+  assign(assignment: Omit<Assignment, 'revision'>, requestId: string): Promise<Assignment>;
 
   /**
    * The key with its versions and objects, in any state, tombstones included.

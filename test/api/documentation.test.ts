@@ -78,8 +78,8 @@ describe('the document', () => {
     const bases = (json.servers as { url: string }[]).map(({ url }) => url.replace('{okmsId}', kms.admin.okmsId));
     expect(bases).toEqual([`${origins.api}/v1`, `${origins.api}/api/${kms.admin.okmsId}/v1`]);
     for (const base of bases) expect((await admin.get(`${base}/servicekey`)).status).toBe(200);
-    expect(json.components.securitySchemes).toMatchObject({ mutualTLS: { type: 'mutualTLS' } });
-    expect(json.security).toEqual([{ mutualTLS: [] }]);
+    expect(json.components.securitySchemes).toMatchObject({ mutualTLS: { type: 'mutualTLS' }, accessToken: { type: 'http', scheme: 'bearer' } });
+    expect(json.security).toEqual([{ mutualTLS: [] }, { accessToken: [] }]);
   });
 
   test('goes by the host name that the client used, and by nothing that is no host name', async () => {

@@ -151,6 +151,19 @@ export function accessSuite(stores: Stores): void {
   });
 
   describe('assignments', () => {
+    it('are added once for each principal, role and scope', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const mine = assignment({ subject: 'new', vaultId: id });
+      expect(await a.assign(mine, 'first')).toEqual({ ...mine, revision: 0 });
+      expect(await b.assign({ ...mine, id: 'another' }, 'again')).toEqual({ ...mine, revision: 0 });
+      const wider = assignment({ subject: 'new', vaultId: null });
+      await b.assign(wider, 'wider');
+      const found = await a.assignments(mine.method, mine.issuer, 'new');
+      expect(found.map((of) => of.id).sort()).toEqual([mine.id, wider.id].sort());
+      await expect(a.assign({ ...wider, subject: 'other' }, 'taken')).rejects.toMatchObject({ code: 'conflict' });
+    });
+
     it('are found by method, issuer and subject together', async () => {
       const { a } = stores();
       const only = vault();

@@ -45,7 +45,7 @@ private, or a public key alone. `wrappedKeys` holds one that is wrapped for an R
     example: { name: 'my first key', type: 'oct', size: 256, operations: ['encrypt', 'decrypt'] },
   },
   success: { status: 201, text: 'The key, stored in the HSM.', body: reply.serviceKey },
-  errors: [409, 501],
+  errors: [404, 409, 501],
 };
 
 export const listKeys: RouteDescription = {

@@ -15,7 +15,7 @@ export const okmsDocument: DoorDescription = {
   title: 'OVHcloud KMS REST API',
   text: [
     'Service keys: their life, encryption, data keys and signatures. Every key lives in the HSM and stays there.',
-    'Callers prove who they are with an access certificate (mutual TLS).',
+    'Callers prove who they are with an access certificate (mutual TLS) or an access token.',
   ].join(' '),
   servers: [
     { url: '/v1', description: 'The vault of your certificate' },
@@ -28,5 +28,8 @@ export const okmsDocument: DoorDescription = {
   ],
   parameters: { keyId: z.guid().meta({ description: 'The id of the key.' }) },
   errorBody,
-  security: { mutualTLS: { type: 'mutualTLS', description: 'An access certificate of this KMS.' } },
+  security: {
+    mutualTLS: { type: 'mutualTLS', description: 'An access certificate of this KMS.' },
+    accessToken: { type: 'http', scheme: 'bearer', description: 'An access token of this KMS; the path must name the vault.' },
+  },
 };
