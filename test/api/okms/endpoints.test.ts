@@ -67,6 +67,14 @@ const ROWS: readonly Row[] = [
   { call: 'POST', spec: EC, suffix: '/verify', body: async (ask) => ({ ...SIGNED, ...((await ask('/sign', SIGNED)).json as object) }), status: 200, answer: { result: true } },
 ];
 
+const ALL_METHODS = ['GET', 'POST', 'PATCH', 'DELETE', 'PUT'] as const;
+const onKey = (suffix: string): string => `/servicekey/{keyId}${suffix}`;
+const POSTED = ['/activate', '/deactivate', '/encrypt', '/decrypt', '/datakey', '/datakey/decrypt', '/sign', '/verify'];
+const METHODS: Readonly<Record<string, readonly string[]>> = {
+  '/servicekey': ['POST', 'GET'], [onKey('')]: ['GET', 'PATCH', 'DELETE'], [onKey('/delete')]: ['DELETE'], '/random': ['GET'],
+  ...Object.fromEntries(POSTED.map((suffix) => [onKey(suffix), ['POST']])),
+};
+
 function expectAnswer(answer: Answer, status: number, body: object | null): void {
   const type = body === null ? undefined : expect.stringMatching(/^application\/json(;|$)/);
   expect({ status: answer.status, type: answer.headers['content-type'], body: answer.json ?? (answer.text === '' ? null : answer.text) })
@@ -111,13 +119,30 @@ describe.each(['/v1', '/api/{okmsId}/v1'])('under %s', (path) => {
     else expect(seen.json.attributes.state).toBe(after);
   });
 
-  test('GET /random', async () => {
-    expectAnswer(await admin.get(`${base()}/random?length=24`), 200, { bytes: expect.stringMatching(/^[\w+/]{32}$/) });
+  test.each([['', 1], ['?length=24', 24], ['?length=4096', 4096]])('GET /random%s', async (query, length) => {
+    const answer = await admin.get(`${base()}/random${query}`);
+    expectAnswer(answer, 200, { bytes: expect.stringMatching(/^[\w+/]+={0,2}$/) });
+    expect(Buffer.from(answer.json.bytes as string, 'base64')).toHaveLength(length);
   });
 
-  test.each(ROWS.filter(({ call }) => call !== 'GET').map(({ call, suffix = '' }) => [call, suffix]))('%s /servicekey/{keyId}%s of an unknown key', async (call, suffix) => {
+  test.each(['0', '4097', '1.5'])('GET /random?length=%s is refused', async (length) => {
+    expectRefusal(await admin.get(`${base()}/random?length=${length}`), 'invalid-field', 'length');
+  });
+
+  test.each(ROWS.map(({ call, suffix = '' }) => [call, suffix]))('%s /servicekey/{keyId}%s of an unknown key', async (call, suffix) => {
     const bodies: Readonly<Record<string, object>> = { '/encrypt': { plaintext: MESSAGE }, '/decrypt': { ciphertext: 'a' }, '/datakey': { size: 64 }, '/datakey/decrypt': { key: 'a' }, '/sign': SIGNED, '/verify': { ...SIGNED, signature: 'AAAA' } };
     const body = call === 'PATCH' ? { name: 'n' } : bodies[suffix];
     expectRefusal(await admin.call(call as 'POST', `${base()}/servicekey/${UNKNOWN_ID}${suffix}`, body), 'not-found');
+  });
+
+  test.each(Object.entries(METHODS))('%s answers no other method than %j', async (path, methods) => {
+    const target = `${base()}${path.replace('{keyId}', UNKNOWN_ID)}`;
+    const others = ALL_METHODS.filter((method) => !methods.includes(method));
+    expect(others.length).toBeGreaterThan(1);
+    for (const method of others) expectRefusal(await admin.call(method, target, method === 'GET' ? undefined : {}), 'method-not-allowed');
+  });
+
+  test.each(['', '/servicekeys', '/servicekey/{keyId}/rotate', '/random/more'])('%j is no route', async (path) => {
+    expectRefusal(await admin.get(`${base()}${path.replace('{keyId}', UNKNOWN_ID)}`), 'unknown-route');
   });
 });

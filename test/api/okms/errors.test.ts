@@ -51,6 +51,7 @@ const ROWS: readonly Row[] = [
   { cause: 'forbidden', status: 403, code: code(2, 4, 1), word: 'domain', ask: () => admin.get(`https://localhost:${kms.port}/api/${randomUUID()}/v1${key}`) },
   { cause: 'unknown-route', status: 404, code: code(1, 5, 1), word: '', ask: () => admin.get('/servicekeys') },
   { cause: 'not-found', status: 404, code: code(3, 5, 1), word: 'key', ask: () => admin.get(`/servicekey/${UNKNOWN_ID}`) },
+  { cause: 'method-not-allowed', status: 405, code: code(1, 5, 2), word: 'PUT', ask: () => admin.call('PUT', '/servicekey', {}) },
   { cause: 'conflict', status: 409, code: code(3, 10, 1), word: 'id', ask: () => admin.post('/servicekey', { name: 'n', ...EC, id: key.split('/')[2] }) },
 ];
 
@@ -58,6 +59,10 @@ test.each(ROWS)('$status $cause', async ({ cause, status, code: number, word, as
   const answer = await ask();
   expectRefusal(answer, cause, word);
   expect([answer.status, answer.json.error_code]).toEqual([status, number]);
+  // A caller that names no request gets a fresh UUID; a negative or larger code makes the SDK panic.
+  expect(answer.json.request_id).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+  expect(number).toBeGreaterThan(0);
+  expect(number).toBeLessThanOrEqual(2_147_483_647);
 });
 
 test('503 with Retry-After while the HSM is away, and none of it remains when it is back', async () => {

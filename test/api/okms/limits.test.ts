@@ -38,6 +38,8 @@ interface Limit {
 
 const text = (characters: number): string => '🔑'.repeat(characters);
 const bytes = (size: number): string => base64(randomBytes(size));
+/** Of base64 in whole groups, the last of them holding one byte: 4096 bytes are 5464 characters. */
+const characters = (count: number): string => bytes((count * 3) / 4 - 2);
 const create = (more: object): Promise<Answer> => admin.post('/servicekey', { name: 'n', ...OCT, ...more });
 const encrypt = (plaintext: string, context?: string): Promise<Answer> => admin.post(`${oct}/encrypt`, { plaintext, context });
 
@@ -52,6 +54,9 @@ const LIMITS: readonly Limit[] = [
   { what: 'plaintext, bytes', field: 'plaintext', least: 1, most: 4096, ask: (n) => encrypt(bytes(n)), success: 200 },
   { what: 'message to sign, bytes', field: 'message', least: 1, most: 4096, ask: (n) => admin.post(`${ec}/sign`, { message: bytes(n), alg: 'ES256' }), success: 200 },
   { what: 'message to verify, bytes', field: 'message', least: 1, most: 4096, ask: (n) => admin.post(`${ec}/verify`, { message: bytes(n), alg: 'ES256', signature: bytes(64) }), success: 200 },
+  { what: 'plaintext, characters', field: 'plaintext', most: 5464, step: 4, ask: (n) => encrypt(characters(n)), success: 200 },
+  { what: 'message to sign, characters', field: 'message', most: 5464, step: 4, ask: (n) => admin.post(`${ec}/sign`, { message: characters(n), alg: 'ES256' }), success: 200 },
+  { what: 'message to verify, characters', field: 'message', most: 5464, step: 4, ask: (n) => admin.post(`${ec}/verify`, { message: characters(n), alg: 'ES256', signature: bytes(64) }), success: 200 },
   { what: 'digest of SHA-256, bytes', field: 'message', least: 32, most: 32, ask: (n) => admin.post(`${ec}/sign`, { message: bytes(n), alg: 'ES256', isdigest: true }), success: 200 },
   { what: 'ciphertext, characters', field: 'ciphertext', least: 1, most: 8192, ask: (n) => admin.post(`${oct}/decrypt`, { ciphertext: 'a'.repeat(n) }), success: 'decryption-failed' },
   { what: 'sealed data key, characters', field: 'key', least: 1, most: 5000, ask: (n) => admin.post(`${oct}/datakey/decrypt`, { key: 'a'.repeat(n) }), success: 'decryption-failed' },
@@ -87,6 +92,11 @@ test('a continuation token is under 50 characters, and one of more than 500 is r
   const { json } = await admin.get('/servicekey?max=10');
   expect([json.is_truncated, (json.continuation_token as string).length > 0, (json.continuation_token as string).length < 50]).toEqual([true, true, true]);
   expectRefusal(await admin.get(`/servicekey?continuation-token=${'A'.repeat(501)}`), 'invalid-field', 'continuation-token');
+});
+
+test('a data key is a multiple of 8 bits', async () => {
+  for (const size of [72, 4088]) expect([size, (await admin.post(`${oct}/datakey`, { size })).status]).toEqual([size, 201]);
+  for (const size of [65, 71, 4095]) expectRefusal(await admin.post(`${oct}/datakey`, { size }), 'invalid-field', 'size');
 });
 
 test.each([['oct', OCT, [128, 192, 256], [127, 129, 255, 257, 512]], ['RSA', RSA, [2048, 3072, 4096], [1024, 2047, 2049, 4097, 8192]]] as const)(
