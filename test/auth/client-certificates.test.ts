@@ -163,7 +163,7 @@ describe('401 for', () => {
   });
 });
 
-test('a bearer token or a claim in a header stands in for no certificate', async () => {
+test('text that is no token, or a claim in a header, stands in for no certificate', async () => {
   const stranger = kms.client(null);
   const cert = encodeURIComponent(readFileSync(kms.admin.cert, 'utf8'));
   for (const headers of [
@@ -172,7 +172,8 @@ test('a bearer token or a claim in a header stands in for no certificate', async
     { 'x-ssl-cert': cert, 'x-client-cert': cert, 'ssl-client-cert': cert, 'x-forwarded-client-cert': `Cert="${cert}"` },
     { 'x-forwarded-for': '127.0.0.1' },
   ] as Readonly<Record<string, string>>[]) {
-    expectRefusal(await stranger.call('GET', '/servicekey', undefined, headers), 'unauthenticated', 'certificate');
+    const word = 'authorization' in headers ? 'the access token does not hold' : 'certificate';
+    expectRefusal(await stranger.call('GET', '/servicekey', undefined, headers), 'unauthenticated', word);
   }
   await stranger.close();
 });
