@@ -5,6 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { renderOkmsError } from '../../../src/api/okms/errors.ts';
+import { KmsError } from '../../../src/errors.ts';
 import { type Answer, type Client, Installation } from '../../support/installation.ts';
 import { eventually } from '../../support/load.ts';
 import { EC, expectRefusal, makeKey, OCT, type Cause, UNKNOWN_ID } from './support.ts';
@@ -88,4 +90,14 @@ test('the request id is the one the caller chose, where it is short and printabl
   expect((await ask('my-request-7')).json.request_id).toBe('my-request-7');
   expect((await ask('x'.repeat(65))).json.request_id).toMatch(/^[0-9a-f]{8}-/);
   expect((await ask('two words')).json.request_id).toMatch(/^[0-9a-f]{8}-/);
+});
+
+// No request brings these about: nothing of this release limits a rate, and a 500 is a fault of ours. How the door says them:
+test.each([
+  ['rate-limited', 429, code(1, 9, 1), 'too many requests', 'too many requests', '2'],
+  ['internal', 500, code(1, 1, 1), 'a secret of the inside', 'internal error', undefined],
+] as const)('%s is rendered as %d', (cause, status, number, message, said, retryAfter) => {
+  const { status: shown, body, headers } = renderOkmsError(new KmsError(cause, message), 'request-7');
+  expect({ status: shown, body }).toEqual({ status, body: { error_id: cause, error_code: number, errors: [said], request_id: 'request-7' } });
+  expect(headers['Retry-After']).toBe(retryAfter);
 });
