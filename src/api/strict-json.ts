@@ -22,6 +22,16 @@ export function parseStrictJson(bytes: Uint8Array): unknown {
   return value;
 }
 
+/** For JSON inside something else. @returns undefined for whatever is no acceptable JSON object */
+export function parseStrictObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value = parseStrictJson(bytes);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 function decode(bytes: Uint8Array): string {
   try {
     return UTF8.decode(bytes);

@@ -31,6 +31,7 @@ interface Init {
 async function init(options: Init): Promise<number> {
   const { home } = loadConfig({ KMS_HOME: process.env['KMS_HOME'] });
   if (options.join === true) return join(home, options);
+  // A production set-up takes roles and certificates of others than the first administrator, which have no commands yet.
   if (options.dev !== true) {
     say('kms init: say --dev, or --join --store URL; a production set-up is not implemented in this release');
     return 2;

@@ -29,6 +29,7 @@ import {
   refOf,
 } from './shape.ts';
 
+export { type BareFormat, readBare } from './bare-key.ts';
 export { CONTENT_ENCRYPTIONS, type ContentEncryption, type EncryptedContent, openContent } from './jwe-content.ts';
 export { type ClearMaterial, isPublicJwk, type JwkMembers, readJwk } from './jwk.ts';
 export { type PublicJwk, publicJwk } from './public-key.ts';
@@ -65,8 +66,8 @@ export function planObjects(families: readonly Family[]): readonly PlannedObject
 /** Families that add to a key of a vault; a token without them makes the key without them. */
 const OPTIONAL: ReadonlySet<Family> = new Set(['cbc', 'kw']);
 
-/** How the outcome of a self-test begins that was none. */
-export const NOT_RUN = 'not run: ';
+/** `not-run`: the queue had no room, which says nothing of the token; an earlier verdict stands. */
+export type SelfTestOutcome = 'ok' | 'failed' | 'not-run';
 
 /** Draws of the generator that a self-test compares. */
 const GENERATOR_DRAWS = 8;
@@ -104,18 +105,18 @@ export class CryptoEngine {
 
   /**
    * Asks the token every known answer; nothing is served before it passed once, nor after it failed.
-   * @returns `ok`, or what is wrong; `not run: …` when the queue had no room, which says nothing of the token
+   * `fitness` tells what is wrong.
    */
-  async selfTest(): Promise<string> {
+  async selfTest(): Promise<SelfTestOutcome> {
     try {
       const report = await runSelfTest(this.#token, this.#importKey);
       this.#fitness.passed(report, await this.#generatorSound());
     } catch (thrown) {
       const error = asKmsError(thrown);
-      if (error.code === 'overloaded') return `${NOT_RUN}${error.message}`;
+      if (error.code === 'overloaded') return 'not-run';
       this.#fitness.failed(error.message);
     }
-    return this.#fitness.state;
+    return this.fitness === 'ok' ? 'ok' : 'failed';
   }
 
   /** Before work that leaves traces in the store. @throws KmsError `token-unavailable` */

@@ -5,40 +5,15 @@
 
 import { randomUUID } from 'node:crypto';
 import { wipe } from '../bytes.ts';
-import type { ClearMaterial, CryptoEngine, KeyShape } from '../crypto/engine.ts';
+import type { ClearMaterial, CryptoEngine } from '../crypto/engine.ts';
 import { asKmsError, invalidField, KmsError } from '../errors.ts';
-import type { KeyChange, KeyStore, NewKey } from '../store/store.ts';
-import type { AuditFacts, Call, Gate, Outcome } from './access.ts';
-import type { Key, KeyState, KeyVersion, RevocationReason, Usage } from './key.ts';
-import { makingDetail } from './making.ts';
-import { idsOf, Material } from './material.ts';
+import type { KeyChange, KeyStore } from '../store/store.ts';
+import type { Call, Gate, Outcome } from './access.ts';
+import { assertAllowed, assertMayEnter, type ImportSpec, type KeySpec, newKey, originOf, versionFacts } from './birth.ts';
+import type { Key, KeyState, RevocationReason } from './key.ts';
+import { Material } from './material.ts';
 import { activation, deactivation, newestVersion, tombstoneState } from './state.ts';
 import { isPublicOnly } from './usage.ts';
-
-/** What the creator of a key says of it, besides its shape. */
-export interface KeyNames {
-  /** UUID chosen by the caller, or null. */
-  readonly id: string | null;
-  readonly label: string;
-  readonly context: string | null;
-}
-
-/** A key to be made; checked by the door, complete. */
-export interface KeySpec extends KeyShape, KeyNames {}
-
-/** A key of elsewhere, complete and consistent. */
-export interface Imported {
-  readonly clear: ClearMaterial;
-  readonly usages: readonly Usage[];
-}
-
-/** A key to be imported; it is read when the caller has proved to be allowed. */
-export interface ImportSpec extends KeyNames {
-  /** Said beside the key, or null; must agree with it. */
-  readonly bits: number | null;
-  /** @throws KmsError `invalid-field` naming the member; `decryption-failed` for one that came wrapped */
-  readonly open: (call: Call) => Promise<Imported>;
-}
 
 export interface KeyListing {
   readonly keys: readonly Key[];
@@ -86,7 +61,7 @@ export class KeyLifecycle {
   import(call: Call, spec: ImportSpec): Promise<Key> {
     const { gate } = this.#options;
     return gate.manageVault(call, 'key.import', 'key/import', async () => {
-      if (call.vault.profile === 'fips') throw new KmsError('forbidden', 'this vault takes no key that was in the clear outside the HSM');
+      assertMayEnter(call.vault, spec);
       const { clear, usages } = await spec.open(call);
       try {
         const { kind, bits, curve } = clear;
@@ -152,8 +127,9 @@ export class KeyLifecycle {
   delete(call: Call, keyId: string): Promise<void> {
     const { gate } = this.#options;
     return gate.manage(call, 'key.destroy', 'key/delete', keyId, async (key) => {
+      // Such a key is owed its days of soft deletion, which come with the Key Vault API: until then it stays.
       if (call.vault.purgeProtection) {
-        throw new KmsError('not-implemented', 'deletion in a vault with purge protection is not implemented yet');
+        throw new KmsError('not-implemented', 'a key of a vault with purge protection cannot be deleted in this release: deactivate it');
       }
       const objectIds = await this.#bury(call, key);
       return { value: undefined, facts: { objectIds } };
@@ -163,6 +139,7 @@ export class KeyLifecycle {
   #make(call: Call, spec: KeySpec, clear?: ClearMaterial): Promise<Key> {
     const { store, now } = this.#options;
     const { vault, requestId } = call;
+    assertAllowed(vault, spec);
     const keyId = spec.id ?? randomUUID();
     return this.#material.make({ vault, keyId, shape: spec, requestId, ...(clear && { clear }) }, {
       announce: (intent) => store.beginCreate(intent, requestId),
@@ -251,41 +228,4 @@ export class KeyLifecycle {
       after = last.ordinal;
     }
   }
-}
-
-function versionFacts(key: Key, version: KeyVersion | undefined): AuditFacts {
-  const bits = key.bits === null ? {} : { bits: key.bits };
-  const facts = { algorithm: key.curve ?? key.kind, ...bits };
-  if (version === undefined) return facts;
-  return { ...facts, version: version.ordinal, objectIds: idsOf(version.objects), detail: makingDetail(key, version) };
-}
-
-function originOf(clear: ClearMaterial | undefined): Key['origin'] {
-  if (clear === undefined) return 'generated';
-  return clear.material === null ? 'imported-public' : 'imported-clear';
-}
-
-type Birth = { readonly keyId: string; readonly origin: Key['origin']; readonly nowMs: number };
-
-function newKey(call: Call, spec: KeySpec, { keyId, origin, nowMs }: Birth): NewKey {
-  return {
-    vaultId: call.vault.id,
-    id: keyId,
-    name: keyId,
-    label: spec.label,
-    context: spec.context,
-    kind: spec.kind,
-    bits: spec.bits,
-    curve: spec.curve,
-    usages: spec.usages,
-    origin,
-    backupClass: 'never',
-    state: 'active',
-    createdMs: nowMs,
-    activatedMs: nowMs,
-    deactivatedMs: null,
-    deactivationReason: null,
-    compromisedMs: null,
-    destroyedMs: null,
-  };
 }

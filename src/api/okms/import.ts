@@ -3,14 +3,14 @@
 import type { z } from 'zod';
 import { wipe } from '../../bytes.ts';
 import { invalidField } from '../../errors.ts';
-import { isPublicJwk, type JwkMembers, readBare, readJwk } from '../../keys/imported.ts';
+import { type BareFormat, isPublicJwk, type JwkMembers, readBare, readJwk } from '../../keys/imported.ts';
 import type { Usage } from '../../keys/key.ts';
-import type { Imported, ImportSpec } from '../../keys/lifecycle.ts';
+import type { Imported, ImportSpec } from '../../keys/birth.ts';
 import { contentEncryption, fitsSignature } from '../../keys/operations.ts';
 import type { TransportKeys } from '../../keys/transport.ts';
 import { defaultUsages } from '../../keys/usage.ts';
 import { readMembers } from '../read.ts';
-import { parseStrictJson } from '../strict-json.ts';
+import { parseStrictObject } from '../strict-json.ts';
 import { readWrapped } from './jwe.ts';
 import { type createBody, jwk as schema, type wrappedKey } from './schema.ts';
 import { chosen, toKeyNames } from './wire.ts';
@@ -24,20 +24,21 @@ export function toImportSpec(body: CreateBody, transport: TransportKeys): Import
   const [wrapped] = body.wrappedKeys ?? [];
   if (jwk !== undefined && wrapped !== undefined) throw invalidField('wrappedKeys', 'not accepted beside keys');
   const names = { ...toKeyNames(body), bits: body.size ?? null };
-  if (jwk !== undefined) return { ...names, open: fromJwk(body, jwk, 'keys.0') };
-  return wrapped === undefined ? undefined : { ...names, open: fromWrapped(body, wrapped, transport) };
+  if (jwk !== undefined) return { ...names, ...fromJwk(body, jwk, 'keys.0') };
+  return wrapped === undefined ? undefined : { ...names, secret: true, open: fromWrapped(body, wrapped, transport) };
 }
 
 /** @param at where the JWK is @throws KmsError `invalid-field` for what can be seen without looking at the material */
-function fromJwk(body: CreateBody, jwk: Jwk, at: string): () => Promise<Imported> {
+function fromJwk(body: CreateBody, jwk: Jwk, at: string): Pick<ImportSpec, 'secret'> & { readonly open: () => Promise<Imported> } {
   const { kty: kind } = jwk;
   const field = (member: string): string => `${at}.${member}`;
   assertAgrees(body, jwk);
   if (jwk['oth'] !== undefined && jwk['oth'] !== null) throw invalidField(field('oth'), 'not supported: expected two primes');
   assertAlgorithmFits(jwk, field);
   const given = members(jwk);
-  const usages = usagesOf(body, jwk, isPublicJwk(kind, given, field), field);
-  return async () => ({ clear: await readJwk(kind, given, field), usages });
+  const publicOnly = isPublicJwk(kind, given, field);
+  const usages = usagesOf(body, jwk, publicOnly, field);
+  return { secret: !publicOnly, open: async () => ({ clear: await readJwk(kind, given, field), usages }) };
 }
 
 /** What comes out is a key in the clear, and is imported as one (design §5). */
@@ -47,21 +48,27 @@ function fromWrapped(body: CreateBody, { wrappingKeyId, ciphertext, keyFormatTyp
   return async (call) => {
     const content = await transport.open(call, wrappingKeyId.toLowerCase(), wrapped);
     try {
-      if (keyFormatType === 'JWK') return await fromJwk(body, readMembers(schema, parseContent(content, at), at), at)();
-      const clear = await readBare(keyFormatType, content, at);
-      assertAgrees(body, { kty: clear.kind, crv: clear.curve });
-      return { clear, usages: chosen('operations', body.operations, clear.kind) ?? defaultUsages(clear.kind) };
+      return keyFormatType === 'JWK' ? await readInner(body, content, at) : await readOther(body, keyFormatType, content, at);
     } finally {
       wipe(content);
     }
   };
 }
 
-function parseContent(content: Uint8Array, at: string): unknown {
+function readInner(body: CreateBody, content: Uint8Array, at: string): Promise<Imported> {
+  const jwk = parseStrictObject(content);
+  if (jwk === undefined) throw invalidField(at, 'expected a JWK inside');
+  return fromJwk(body, readMembers(schema, jwk, at), at).open();
+}
+
+async function readOther(body: CreateBody, format: BareFormat, content: Uint8Array, at: string): Promise<Imported> {
+  const clear = await readBare(format, content, at);
   try {
-    return parseStrictJson(content);
-  } catch {
-    throw invalidField(at, 'expected a JWK inside');
+    assertAgrees(body, { kty: clear.kind, crv: clear.curve });
+    return { clear, usages: chosen('operations', body.operations, clear.kind) ?? defaultUsages(clear.kind) };
+  } catch (error) {
+    if (clear.material !== null) wipe(clear.material);
+    throw error;
   }
 }
 

@@ -3,7 +3,7 @@
 import { decodeBase64url } from '../../bytes.ts';
 import { invalidField } from '../../errors.ts';
 import { CONTENT_ENCRYPTIONS, type Wrapped } from '../../keys/transport.ts';
-import { parseStrictJson } from '../strict-json.ts';
+import { parseStrictObject } from '../strict-json.ts';
 import { wrappingAlgorithm } from './schema.ts';
 
 const IV_BYTES = 12;
@@ -19,23 +19,14 @@ export function readWrapped(text: string, field: string): Wrapped {
     throw unfit('base64url without padding in every part');
   }
   if (iv.length !== IV_BYTES || tag.length !== TAG_BYTES) throw unfit('an IV of 12 bytes and a tag of 16');
-  const { alg, enc, ...rest } = readHeader(header, unfit);
+  const said = parseStrictObject(header);
+  if (said === undefined) throw unfit('a JSON object as header');
+  const { alg, enc } = said;
   const known = wrappingAlgorithm.options.find((name) => name === alg);
   if (known === undefined) throw unfit(`alg to be one of ${wrappingAlgorithm.options.join(', ')}`);
   const content = CONTENT_ENCRYPTIONS.find((name) => name === enc);
   if (content === undefined) throw unfit(`enc to be one of ${CONTENT_ENCRYPTIONS.join(', ')}`);
   // Both change what the content is (§4.1.3, §4.1.13).
-  if ('zip' in rest || 'crit' in rest) throw unfit('a header without zip and crit');
+  if ('zip' in said || 'crit' in said) throw unfit('a header without zip and crit');
   return { alg: known, enc: content, aad: Buffer.from(parts[0] ?? '', 'ascii'), encryptedKey, iv, ciphertext, tag, field };
-}
-
-function readHeader(bytes: Uint8Array, unfit: (expected: string) => Error): Readonly<Record<string, unknown>> {
-  let value: unknown;
-  try {
-    value = parseStrictJson(bytes);
-  } catch {
-    throw unfit('a JSON object as header');
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw unfit('a JSON object as header');
-  return value as Readonly<Record<string, unknown>>;
 }

@@ -5,7 +5,7 @@
 
 import { decodeBase64url } from '../../bytes.ts';
 import { invalidField } from '../../errors.ts';
-import { parseStrictJson } from '../strict-json.ts';
+import { parseStrictObject } from '../strict-json.ts';
 
 /** A JWS of our own, before it is signed. */
 export interface Unsigned {
@@ -46,26 +46,17 @@ export function readJws(text: string): Received {
 
 /** A claims set is a JSON object (RFC 7519 §7.1). @throws KmsError `invalid-field` */
 export function assertClaims(message: Uint8Array): void {
-  if (objectIn(message) === undefined) throw invalidField('message', 'expected a JSON object for format jwt');
+  if (parseStrictObject(message) === undefined) throw invalidField('message', 'expected a JSON object for format jwt');
 }
 
 /** Whatever else it says is the signer's business, but extensions that change what is signed are refused (§4.1.11). */
 function readHeader(bytes: Uint8Array): { readonly alg: string } {
-  const header = objectIn(bytes);
+  const header = parseStrictObject(bytes);
   if (header === undefined) throw unfit('expected a JSON object as header');
   if ('crit' in header || 'b64' in header) throw unfit('expected a header without crit and b64: no extension is supported');
   const { alg } = header;
   if (typeof alg !== 'string') throw unfit('expected a header with alg');
   return { alg };
-}
-
-function objectIn(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value = parseStrictJson(bytes);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function decodePart(name: string, text: string): Buffer {

@@ -106,10 +106,11 @@ function get({ lifecycle }: KeyServices): Route['read'] {
   return (request) => {
     const withJwk = wantsJwk(request);
     const id = readUuid('keyId', request.params['keyId']);
-    const refuse = asksForExport(request) ? notExtractable : (): void => undefined;
+    const wrapped = asksForExport(request);
     return async (call) => {
       const key = await lifecycle.get(call, id);
-      refuse();
+      // Whoever may see the key learns why; for others it is not there.
+      if (wrapped) throw invalidField('wrappingKeyId', 'the key is not extractable: no key leaves the HSM');
       return { status: 200, body: toServiceKey(key, withJwk ? publicHalf(key) : undefined) };
     };
   };
@@ -124,11 +125,6 @@ function asksForExport({ query }: WireRequest): boolean {
     if (readChoice(name, query[name], options) === undefined && asked) throw invalidField(name, 'required with wrappingKeyId');
   }
   return asked;
-}
-
-/** Whoever may see the key learns why; for others it is not there. */
-function notExtractable(): never {
-  throw invalidField('wrappingKeyId', 'the key is not extractable: no key leaves the HSM');
 }
 
 function rename({ lifecycle }: KeyServices): Route['read'] {

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { invalidField } from '../../errors.ts';
 import type { Curve, Key, KeyState, Kind, Usage } from '../../keys/key.ts';
-import type { KeyNames, KeySpec } from '../../keys/lifecycle.ts';
+import type { KeyNames, KeySpec } from '../../keys/birth.ts';
 import type { PublicJwk } from '../../keys/public-half.ts';
 import { visibleState } from '../../keys/state.ts';
 import { defaultUsages, isPublicOnly, possibleUsages } from '../../keys/usage.ts';
