@@ -123,8 +123,7 @@ async function contradicted(store: KeyStore, witnesses: AuditKnowledge['witnesse
 
 /** Keys of the gap are proved by the token, which is tested first. */
 async function assertFit({ engine }: Session): Promise<void> {
-  const state = await engine.selfTest();
-  if (state !== 'ok') throw new KmsError('token-unavailable', state);
+  if ((await engine.selfTest()) !== 'ok') throw new KmsError('token-unavailable', engine.fitness);
 }
 
 async function accept(
@@ -133,7 +132,7 @@ async function accept(
   { found, unread }: Findings & Pick<AcceptReport, 'unread'>,
   reason: string,
 ): Promise<AcceptReport> {
-  const { store, anchors, audit, bootId, config } = session;
+  const { store, anchors, audit, outbox, config } = session;
   const requestId = `accept-rollback-${randomUUID()}`;
   await session.enrol();
   const accepted = await store.acceptRollback(plan.acceptance, requestId);
@@ -149,7 +148,7 @@ async function accept(
   };
   const about = { requestId, principal: operator(config) } as const;
   for (const event of eventsOf(report, reason)) await audit.append({ ...event, ...about, result: 'success' });
-  await store.markRecorded(bootId, [requestId]);
+  outbox.recorded(requestId);
   await completeDestructions(session, plan, requestId);
   await writeAnchor(anchors, store, accepted);
   return report;

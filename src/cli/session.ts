@@ -16,6 +16,8 @@ import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import { checkAnchor } from '../keys/anchoring.ts';
 import type { Installation, InternalKey } from '../keys/key.ts';
+import { Outbox } from '../keys/outbox.ts';
+import { settleOwn } from '../keys/recovery.ts';
 import { birthOf, isRunning } from '../own-process.ts';
 import { openStore, tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token, type TokenState } from '../pkcs11/token.ts';
@@ -44,6 +46,8 @@ export interface Session {
    * when the store is open; the stream is settled at the end.
    */
   enrol(): Promise<void>;
+  /** Told of each request whose outcome is in the audit; what is not there at the end is recorded then. */
+  readonly outbox: Outbox;
 }
 
 const STOP_MS = 2000;
@@ -82,7 +86,8 @@ export async function openVerified({ store, token, installation, macs }: Access)
 export function withSession<T>(config: Config, run: (session: Session) => Promise<T>): Promise<T> {
   return withAccess(config, async (access) => {
     const { token, installation, macs, store, bootId } = access;
-    const state = { trusted: false, enrolled: false };
+    const state = { trusted: false, enrolled: false, settled: false };
+    const outbox = new Outbox(store, bootId);
     const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId });
     try {
       const engine = new CryptoEngine(token, installation.id, internalKey(installation, 'import'));
@@ -90,7 +95,7 @@ export function withSession<T>(config: Config, run: (session: Session) => Promis
       const parts = sealingParts(token, installation, installation.internalKeys, macs, store);
       audit.seal({ ...parts, storeHead: () => headOf(state.trusted ? store : null) });
       return await run({
-        ...access, engine, anchors, audit,
+        ...access, engine, anchors, audit, outbox,
         trustStore: () => { state.trusted = true; },
         openStore: async () => {
           await openVerified(access);
@@ -102,11 +107,22 @@ export function withSession<T>(config: Config, run: (session: Session) => Promis
         },
       });
     } finally {
+      if (state.enrolled) state.settled = await settles(() => settleOwn(store, audit, outbox, { hostId: config.hostId, bootId }));
       await audit.close();
-      // A stream that could not be closed is left to the successor.
-      if (state.enrolled && audit.head().closed) await store.settleStream(bootId, 'closed', positionOf(audit));
+      // A stream that could not be settled or closed is left to the successor.
+      if (state.settled && audit.head().closed) await store.settleStream(bootId, 'closed', positionOf(audit));
     }
   });
+}
+
+/** Why it failed is told by what failed before; the successor does it again. */
+async function settles(run: () => Promise<void>): Promise<boolean> {
+  try {
+    await run();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function enrol({ store, config, bootId }: Access, audit: AuditLog): Promise<void> {

@@ -55,7 +55,7 @@ export function issueToken(config: Config, { subject, role: roles, vault, lifeti
     const issuer = builtInIssuer(session.installation, endpointOf(config));
     if (issuer === null) throw new KmsError('conflict', 'this installation has no built-in issuer of access tokens: it is not a development set-up');
     await session.openStore();
-    await session.enrol();
+    if (roles.length > 0) await session.enrol();
     const vaults = await session.store.vaults();
     const where = vault === undefined ? vaults[0] : namedVault(vaults, vault);
     if (where === undefined) throw new KmsError('internal', 'the installation has no vault');
@@ -64,12 +64,12 @@ export function issueToken(config: Config, { subject, role: roles, vault, lifeti
   });
 }
 
-async function assign({ store, audit, config, bootId }: Session, issuer: TokenIssuer, subject: string, role: string, { id: vaultId }: Vault): Promise<void> {
+async function assign({ store, audit, config, outbox }: Session, issuer: TokenIssuer, subject: string, role: string, { id: vaultId }: Vault): Promise<void> {
   const requestId = randomUUID();
   const who = { method: 'token', issuer: issuer.name, subject } as const;
   await store.assign({ id: randomUUID(), ...who, role, vaultId, keyId: null, createdMs: Date.now() }, requestId);
   await audit.append({ event: 'role.assign', result: 'success', requestId, vault: vaultId, principal: operator(config), detail: { ...who, role } });
-  await store.markRecorded(bootId, [requestId]);
+  outbox.recorded(requestId);
   await store.effectiveEverywhere();
 }
 

@@ -111,13 +111,13 @@ function changing(config: Config, event: string, work: (session: Session, reques
   return withSession(config, async (session) => {
     await session.openStore();
     await session.enrol();
-    const { store, audit, bootId } = session;
+    const { store, audit, outbox } = session;
     const requestId = randomUUID();
     const { vault, changed } = await work(session, requestId);
     if (!changed) return vault;
     const { id, revision, createdMs, ...said } = vault;
     await audit.append({ event, result: 'success', requestId, vault: id, principal: operator(config), detail: { ...said, revision, createdMs } });
-    await store.markRecorded(bootId, [requestId]);
+    outbox.recorded(requestId);
     await store.effectiveEverywhere();
     return vault;
   });

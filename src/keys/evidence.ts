@@ -52,9 +52,7 @@ export class Evidence {
   #findings: readonly Finding[] = [];
   #damages = 0;
   #stopped = false;
-  /** Whether this process has begun a full comparison. */
-  #looked = false;
-  #examining: Promise<void> | undefined;
+  #examining: Promise<'done' | 'elsewhere' | 'failed'> | undefined;
   /** Changes store and audit, so that its end is waited for. */
   readonly #atWork = new Set<Promise<void>>();
 
@@ -112,10 +110,18 @@ export class Evidence {
     audit.append(event).catch((err: unknown) => { logger.warn({ err }, 'not recorded'); });
   }
 
-  /** Compares everything now: on demand, at start and at regular times. Never rejects: what fails is logged. */
-  examine(): Promise<void> {
+  /** Compares everything now: on demand, at start and at regular times. */
+  async examine(): Promise<void> {
+    await this.#examined();
+  }
+
+  /** Never rejects: what fails is logged. */
+  #examined(): Promise<'done' | 'elsewhere' | 'failed'> {
     this.#examining ??= this.#examineOnce()
-      .catch((error: unknown) => { this.#failed(asKmsError(error)); })
+      .catch((error: unknown) => {
+        this.#failed(asKmsError(error));
+        return 'failed' as const;
+      })
       .finally(() => { this.#examining = undefined; });
     return this.#examining;
   }
@@ -189,21 +195,22 @@ export class Evidence {
   /** A process that is gone may still have the duty: its successor compares as soon as it is free. */
   async #firstLook(): Promise<void> {
     for (;;) {
-      await this.examine();
-      if (this.#looked || this.#stopped) return;
-      await sleep(RETRY_MS, undefined, { ref: false });
+      const outcome = await this.#examined();
+      if (outcome === 'done' || this.#stopped) return;
+      // It begins anew each time: of a million rows that is no work for every other second.
+      await sleep(outcome === 'failed' ? SWEEP_MS : RETRY_MS, undefined, { ref: false });
     }
   }
 
-  async #examineOnce(): Promise<void> {
+  async #examineOnce(): Promise<'done' | 'elsewhere'> {
     const { store, bootId, reconciler, kind } = this.#options;
-    if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return;
+    if (!(await store.takeDuty('compare', bootId, DUTY_MS))) return 'elsewhere';
     await this.#compareAll();
     this.#findings = await reconciler.report();
     for (const finding of this.#findings) if (!QUIET.has(finding.kind)) this.#found(finding);
     const exposed = this.#findings.some((finding) => finding.kind === 'extractable');
-    this.#looked = true;
     if (kind === 'prod' && exposed) this.condemn(new KmsError('integrity', 'a key object on the token is extractable', { retryAfter: 30 }));
+    return 'done';
   }
 
   /** As long as the duty is ours. */

@@ -10,7 +10,7 @@ import { KmsError } from '../errors.ts';
 import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Outbox } from './outbox.ts';
-import { recordOutcomes } from './recovery.ts';
+import { recordOutcomes, settleOwn } from './recovery.ts';
 
 /** A process of the operating system, named for good. */
 export interface Birth {
@@ -52,6 +52,7 @@ export class Fleet {
   readonly #damaged = new Set<string>();
   #renewedAt = Number.NEGATIVE_INFINITY;
   #peersAt = Number.NEGATIVE_INFINITY;
+  #settled = false;
   #peers: Promise<readonly PeerHead[]> = Promise.resolve([]);
 
   constructor(options: FleetOptions) {
@@ -133,21 +134,17 @@ export class Fleet {
     return (await store.nowMs()) - row.leaseMs > LEASE_MS;
   }
 
-  /**
-   * Records what this process itself still owes the audit, which could not be written when its turn was. Nothing may be
-   * under way any more.
-   */
+  /** Before the last record of this process; without it the stream is left to a successor, who records what is owed. */
   async settle(): Promise<void> {
     const { store, audit, hostId, bootId, outbox } = this.#options;
-    await outbox.flush();
-    await recordOutcomes(store, audit, { hostId, bootId }, () => Promise.resolve(new Set<string>()));
+    await settleOwn(store, audit, outbox, { hostId, bootId });
+    this.#settled = true;
   }
 
   /** After the last record of this process. */
   async leave(): Promise<void> {
-    const { store, bootId, outbox } = this.#options;
-    await outbox.flush();
-    await store.settleStream(bootId, 'closed', this.#position());
+    const { store, bootId } = this.#options;
+    if (this.#settled) await store.settleStream(bootId, 'closed', this.#position());
   }
 
   async #dead(): Promise<readonly ProcessRow[]> {

@@ -97,7 +97,8 @@ export class Reconciler {
 
   /** What was announced when it was seen may have been completed since, and its intent removed. */
   async #stillShown(findings: readonly Finding[]): Promise<readonly Finding[]> {
-    if (findings.length === 0) return [];
+    // What is not ours was never announced.
+    if (findings.every(({ kind }) => kind === 'foreign')) return findings;
     const shown = new Set((await this.#options.engine.survey()).map(({ objectId, part }) => `${objectId} ${part}`));
     return findings.filter(({ objectId, part }) => shown.has(`${objectId} ${part}`));
   }

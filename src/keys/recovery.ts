@@ -3,6 +3,7 @@
 import type { AuditLog } from '../audit/log.ts';
 import { recoveryEvent } from '../audit/stream-events.ts';
 import type { KeyStore, ProcessRow } from '../store/store.ts';
+import type { Outbox } from './outbox.ts';
 
 const AT_ONCE = 200;
 
@@ -29,6 +30,20 @@ export async function recordOutcomes(
   const done = [...requests];
   for (let from = 0; from < done.length; from += AT_ONCE) await store.markRecorded(bootId, done.slice(from, from + AT_ONCE));
   return owed.length;
+}
+
+/**
+ * What a process itself still owes, at its end: changes whose record could not be written when its turn was. Nothing of
+ * it may be under way any more, so that whatever is not marked has no record. @throws KmsError; then the stream stays open
+ */
+export async function settleOwn(
+  store: Pick<KeyStore, 'unrecorded' | 'markRecorded'>,
+  audit: Pick<AuditLog, 'append'>,
+  outbox: Outbox,
+  own: Pick<ProcessRow, 'hostId' | 'bootId'>,
+): Promise<void> {
+  await outbox.flush();
+  await recordOutcomes(store, audit, own, () => Promise.resolve(new Set<string>()));
 }
 
 /** Vault and key of a row, where its primary key names them. */

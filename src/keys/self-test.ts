@@ -4,7 +4,7 @@
  */
 
 import type { AuditLog } from '../audit/log.ts';
-import { type CryptoEngine, NOT_RUN } from '../crypto/engine.ts';
+import type { CryptoEngine } from '../crypto/engine.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface SelfTestOptions {
@@ -18,6 +18,8 @@ export interface SelfTestOptions {
 const RETRY_MS = 5_000;
 /** Longer timeouts overflow and fire at once. */
 const LONGEST_MS = 2 ** 31 - 1;
+
+const LEVELS = { ok: 'info', failed: 'error', 'not-run': 'warn' } as const;
 
 export class SelfTests {
   readonly #options: SelfTestOptions;
@@ -41,13 +43,13 @@ export class SelfTests {
   async run(): Promise<void> {
     clearTimeout(this.#next);
     const { engine, logger, periodMs } = this.#options;
-    const state = await engine.selfTest();
+    const outcome = await engine.selfTest();
     if (this.#stopped) return;
-    const [ok, ran] = [state === 'ok', !state.startsWith(NOT_RUN)];
-    logger[ok ? 'info' : ran ? 'error' : 'warn']({ state, ...engine.capabilities }, 'self-test');
+    const ok = outcome === 'ok';
+    logger[LEVELS[outcome]]({ outcome, state: engine.fitness, ...engine.capabilities }, 'self-test');
     this.#next = setTimeout(() => { void this.run(); }, Math.min(ok ? periodMs : RETRY_MS, LONGEST_MS)).unref();
     if (ok) this.#passed();
-    if (ran) await this.#record(state);
+    if (outcome !== 'not-run') await this.#record(engine.fitness);
   }
 
   stop(): void {
