@@ -7,7 +7,7 @@ import { createPublicKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { CertificateSigner, Issuer } from './auth/issue-certificate.ts';
-import { signWithInternalKey } from './crypto/internal-keys.ts';
+import { internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
 import { paths, writeWhole } from './home.ts';
 import type { Installation, InternalKey, Vault } from './keys/key.ts';
@@ -70,6 +70,7 @@ export class ServerCertificate {
   readonly #options: ServerCertificateOptions;
   #served: string;
   #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   /** @param served the certificate in use, PEM */
   constructor(options: ServerCertificateOptions, served: string) {
@@ -79,17 +80,20 @@ export class ServerCertificate {
 
   /** From now on, and once a minute. */
   start(): void {
+    if (this.#stopped) return;
     void this.refresh();
     this.#timer = setInterval(() => { void this.refresh(); }, REFRESH_MS).unref();
   }
 
   stop(): void {
+    this.#stopped = true;
     clearInterval(this.#timer);
   }
 
   /** One process of the host renews it; each goes on with what is there. Never rejects: what fails is tried again. */
   async refresh(): Promise<void> {
     const { home, logger, onRenewed } = this.#options;
+    if (this.#stopped) return;
     try {
       await this.#renew();
       const files = readTlsFiles(home);
@@ -108,9 +112,7 @@ export class ServerCertificate {
     if (!isOutdated(home, named)) return;
     await exclusively(async () => {
       if (!isOutdated(home, named)) return;
-      const authority = installation.internalKeys.find(({ name }) => name === 'server-ca');
-      if (authority === undefined) throw new KmsError('internal', 'no internal key server-ca');
-      const issuer = { certificate: installation.serverCa, signer: tokenSigner(token, authority) };
+      const issuer = { certificate: installation.serverCa, signer: tokenSigner(token, internalKey(installation, 'server-ca')) };
       const { cert, key } = readTlsFiles(home);
       const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' });
       // It keeps every name it has.

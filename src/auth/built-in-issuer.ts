@@ -3,11 +3,7 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import type { Installation } from '../keys/key.ts';
 import type { TokenIssuer } from './access-token.ts';
-
-/** `urn:kms:<installation>`, as principals of this installation are stored. */
-export function issuerName({ id }: Pick<Installation, 'id'>): string {
-  return `urn:kms:${id}`;
-}
+import { issuerOf } from './principal.ts';
 
 /**
  * @param endpoint origin of the API, without a slash at its end
@@ -19,7 +15,7 @@ export function builtInIssuer(installation: Installation, endpoint: string): Tok
   const publicKey = createPublicKey({ key: Buffer.from(key.publicKey), format: 'der', type: 'spki' });
   return {
     iss: `${endpoint}/${installation.id}/v2.0`,
-    name: issuerName(installation),
+    name: issuerOf(installation.id),
     audiences: [endpoint, `${endpoint}/`],
     keys: new Map([[createHash('sha256').update(key.publicKey).digest('base64url').slice(0, 16), publicKey]]),
     algorithm: 'ES256',

@@ -1,12 +1,17 @@
-/** Who is calling, independent of how it was proved. Types only. */
+/** Who is calling, independent of how it was proved. */
 
 export interface Principal {
   readonly method: 'certificate' | 'token';
-  /** Who vouches: `urn:kms:<installation>` for our own access CA. Never decided by a bare name. */
+  /** Who vouches. Never decided by a bare name. */
   readonly issuer: string;
   readonly subject: string;
   /** The only vault this credential is good for; null when it is bound to none. */
   readonly vaultId: string | null;
   /** Identifies the credential itself: issuer key hash and serial of a certificate, `jti` of a token. */
   readonly credential: string;
+}
+
+/** How principals name our own access CA and our own issuer of tokens, which an address may not change. */
+export function issuerOf(installationId: string): string {
+  return `urn:kms:${installationId}`;
 }

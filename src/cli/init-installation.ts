@@ -7,6 +7,7 @@ import { createHash, createPublicKey, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { openAuditLog } from '../audit/log.ts';
 import type { Issuer } from '../auth/issue-certificate.ts';
+import { issuerOf } from '../auth/principal.ts';
 import { randomHex } from '../bytes.ts';
 import { type Config, endpointOf } from '../config.ts';
 import { Anchors } from '../crypto/anchor.ts';
@@ -126,7 +127,7 @@ async function commit(making: Making): Promise<void> {
   const assignment = {
     id: randomUUID(),
     method: 'certificate' as const,
-    issuer: `urn:kms:${pending.installation}`,
+    issuer: issuerOf(pending.installation),
     subject: credential.subject,
     role: 'owner',
     vaultId: null,

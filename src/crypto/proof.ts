@@ -7,7 +7,7 @@ import { constants, createHash, createPublicKey, publicEncrypt, randomBytes, tim
 import { KmsError } from '../errors.ts';
 import type { Family } from '../keys/key.ts';
 import { GCM_IV_BYTES, type KeyRef, type Mechanism, type Token } from '../pkcs11/token.ts';
-import { signatureAlgorithm, signedBytes } from './algorithms.ts';
+import { signatureAlgorithm, signatureBytes, signedBytes } from './algorithms.ts';
 import { curveOf, toSpki, verifiesSha256 } from './public-key.ts';
 
 /** One AES block; public. */
@@ -181,23 +181,17 @@ function challengeOperation(spki: Uint8Array, challenge: Uint8Array): {
   length: number;
 } {
   const hashed = createHash('sha256').update(challenge).digest();
-  const details = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
-  const { modulusLength, namedCurve } = details.asymmetricKeyDetails ?? {};
-  if (modulusLength === undefined) {
-    return { mechanism: { name: 'ecdsa' }, data: hashed, length: 2 * (FIELD_BYTES.get(namedCurve ?? '') ?? 0) };
-  }
+  const curve = curveOf(spki);
+  if (curve !== null) return { mechanism: { name: 'ecdsa' }, data: hashed, length: signatureBytes({ bits: null, curve }) };
   const rs256 = signatureAlgorithm('RS256');
   if (rs256 === undefined) throw new KmsError('internal', 'RS256 is not in the table');
-  return { mechanism: { name: 'rsa-pkcs' }, data: signedBytes(rs256, hashed), length: modulusLength / 8 };
+  return { mechanism: { name: 'rsa-pkcs' }, data: signedBytes(rs256, hashed), length: modulusBytes(spki) };
 }
 
 function modulusBytes(spki: Uint8Array): number {
   const { asymmetricKeyDetails } = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
   return (asymmetricKeyDetails?.modulusLength ?? 0) / 8;
 }
-
-/** node:crypto names the NIST curves as OpenSSL does. */
-const FIELD_BYTES: ReadonlyMap<string, number> = new Map([['prime256v1', 32], ['secp384r1', 48], ['secp521r1', 66]]);
 
 function required(publicKey: Uint8Array | null): Uint8Array {
   if (publicKey === null) throw new KmsError('internal', 'a key pair needs its public half');

@@ -4,7 +4,7 @@
  */
 
 import { isAllowed } from '../auth/policy.ts';
-import type { Principal } from '../auth/principal.ts';
+import { issuerOf, type Principal } from '../auth/principal.ts';
 import type { FloodGate, SourceRefusal } from '../audit/flood.ts';
 import type { AuditLog } from '../audit/log.ts';
 import type { AuditEvent } from '../audit/record.ts';
@@ -79,9 +79,8 @@ export class Gate {
     if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
     if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired');
     if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
-    const issuer = `urn:kms:${this.#options.installation.id}`;
     const { vaultId, subject } = credential;
-    return { method: 'certificate', issuer, subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
+    return { method: 'certificate', issuer: issuerOf(this.#options.installation.id), subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
   }
 
   /**

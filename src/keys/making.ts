@@ -5,6 +5,7 @@
 
 import type { AuditEvent, AuditRecord } from '../audit/record.ts';
 import type { KeyShape, PlannedObject } from '../crypto/engine.ts';
+import { FAMILIES } from '../store/store.ts';
 import type { Curve, Family, Key, KeyVersion, Kind, Usage } from './key.ts';
 
 export interface Making {
@@ -32,7 +33,7 @@ export function makingDetail(key: Key, { id, objects }: KeyVersion): Detail {
 }
 
 const KINDS: ReadonlySet<string> = new Set<Kind>(['oct', 'RSA', 'EC']);
-const FAMILIES: ReadonlySet<string> = new Set<Family>(['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public', 'public-only']);
+const KNOWN: ReadonlySet<string> = new Set(FAMILIES);
 const HEX = /^[0-9a-f]{32}$/;
 
 /** @param record of a create or rotate that succeeded @returns undefined when it lacks what is needed */
@@ -44,7 +45,7 @@ export function readMaking({ wall, version, algorithm, bits, detail = {} }: Audi
     const [family = '', objectId = ''] = text.split(':');
     return { family: family as Family, objectId };
   });
-  if (!HEX.test(String(versionId)) || !planned.every(({ family, objectId }) => FAMILIES.has(family) && HEX.test(objectId))) return undefined;
+  if (!HEX.test(String(versionId)) || !planned.every(({ family, objectId }) => KNOWN.has(family) && HEX.test(objectId))) return undefined;
   const shape = {
     kind: kind as Kind,
     bits: bits ?? null,

@@ -2,9 +2,10 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Family, Key, KeyState } from '../keys/key.ts';
+import type { Key, KeyState } from '../keys/key.ts';
 import type { Changes, Unsealed } from './changes.ts';
 import type { Damage } from './evidence.ts';
+import { FAMILIES } from './families.ts';
 import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
 import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
 import { damaged, journalMac, partsOf, sameBytes, type StoreMacs } from './seal.ts';
@@ -239,7 +240,6 @@ export async function ofTombstones(db: Db, macs: StoreMacs, objectIds: readonly 
   return new Set([...pending, ...gone]);
 }
 
-const FAMILIES: readonly Family[] = ['gcm', 'dk', 'cbc', 'kw', 'mac', 'private', 'public', 'public-only'];
 const KEYS_AT_ONCE = 70;
 
 /** Only the completed destruction of a key removes the rows of its objects. */

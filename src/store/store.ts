@@ -25,6 +25,7 @@ import type {
 } from '../keys/key.ts';
 import type { CompareCursor, Damage, Head, StoreMacs, Witness, WitnessVerdict } from './evidence.ts';
 
+export { FAMILIES } from './families.ts';
 export type { CompareCursor, Damage, Head, StoreMacs, Witness, WitnessVerdict } from './evidence.ts';
 
 /**
