@@ -2,41 +2,33 @@
 
 import { createPublicKey } from 'node:crypto';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import Database from 'better-sqlite3';
 import { decodeProtectedHeader, jwtVerify } from 'jose';
 import { EC, expectRefusal, makeKey, OCT } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
+import { asBearer, baseOf, issueToken } from '../support/bearer.ts';
 import { runKms } from '../support/files.ts';
-import { type Answer, type Client, Installation } from '../support/installation.ts';
+import type { Answer, Client, Installation } from '../support/installation.ts';
+import { serve } from '../support/served.ts';
 
 let kms: Installation;
 let admin: Client;
 let nobody: Client;
 let key: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  [admin, nobody] = [kms.client(), kms.client(null)];
+serve(async (served) => {
+  ({ kms, admin } = served);
+  nobody = kms.client(null);
   key = await makeKey(admin, OCT);
 });
 
-afterAll(async () => {
-  await admin.close();
-  await nobody.close();
-  await kms.remove();
-});
+afterAll(() => nobody.close());
 
-async function issue(...args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await runKms(kms.environment, 'token', 'issue', ...args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+\n$/);
-  return stdout.trim();
-}
+const issue = (...args: readonly string[]): Promise<string> => issueToken(kms, ...args);
 
 const ask = (token: string, path: string, body?: object, client = nobody): Promise<Answer> =>
-  client.call(body === undefined ? 'GET' : 'POST', path, body, { authorization: `Bearer ${token}` });
+  asBearer(client, token, body === undefined ? 'GET' : 'POST', path, body);
 
 test('a token with a role does what the role allows, in its vault', async () => {
   const token = await issue('--subject', 'alice', '--role', 'Key Vault Crypto User');
@@ -78,9 +70,7 @@ test('without a role there are no rights; a role that is given later counts for 
 test('a role counts in its vault alone', async () => {
   const token = await issue('--subject', 'carol', '--role', 'owner', '--vault', 'dev-premium');
   expectRefusal(await ask(token, `/servicekey/${key}`), 'forbidden');
-  const vaults = JSON.parse((await runKms(kms.environment, 'vault', 'list', '--output', 'json')).stdout) as { id: string; name: string }[];
-  const premium = vaults.find(({ name }) => name === 'dev-premium')?.id ?? '';
-  const base = `https://localhost:${kms.port}/api/${premium}/v1/servicekey`;
+  const base = `${await baseOf(kms, 'dev-premium')}/servicekey`;
   expect((await ask(token, base, { name: 'hers', ...EC })).status).toBe(201);
   expect((await ask(token, base)).json.objects_list).toHaveLength(1);
 });
@@ -95,9 +85,7 @@ test('the older path names no vault: a token alone is not enough, and beside a c
 
 test('a certificate beside a token must belong to the vault', async () => {
   const token = await issue('--subject', 'erin', '--role', 'owner', '--vault', 'dev-premium');
-  const vaults = JSON.parse((await runKms(kms.environment, 'vault', 'list', '--output', 'json')).stdout) as { id: string; name: string }[];
-  const premium = vaults.find(({ name }) => name === 'dev-premium')?.id ?? '';
-  const base = `https://localhost:${kms.port}/api/${premium}/v1/servicekey`;
+  const base = `${await baseOf(kms, 'dev-premium')}/servicekey`;
   expect((await ask(token, base)).status).toBe(200);
   expectRefusal(await ask(token, base, undefined, admin), 'forbidden', 'domain');
 });

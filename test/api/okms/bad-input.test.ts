@@ -1,29 +1,22 @@
 // Requests that are wrong (security S-17 to S-19): each is refused with its own status and code, none is a server
 // error, and afterwards store and token hold what they held before.
 
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import Database from 'better-sqlite3';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
-import { base64, type Cause, expectRefusal, makeKey, OCT, UNKNOWN_ID } from './support.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
+import { base64, type Cause, expectRefusal, makeKey, OCT, UNKNOWN_ID, objectsOnToken } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 let id: string;
 let before: Holdings;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   id = await makeKey(admin, OCT);
   before = await holdings();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 interface Holdings {
@@ -38,9 +31,7 @@ async function holdings(): Promise<Holdings> {
   const tables = ['key', 'key_version', 'key_object', 'intent', 'vault', 'credential', 'assignment'];
   const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]));
   db.close();
-  const files = readdirSync(join(kms.home, 'softhsm', 'tokens'), { recursive: true, encoding: 'utf8' });
-  const tokenObjects = files.filter((name) => name.endsWith('.object')).length;
-  return { rows, tokenObjects, listing: (await admin.get('/servicekey?state=all')).json };
+  return { rows, tokenObjects: objectsOnToken(kms), listing: (await admin.get('/servicekey?state=all')).json };
 }
 
 const GOOD = '{"name":"k","type":"oct","size":128}';

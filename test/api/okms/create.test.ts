@@ -1,23 +1,14 @@
 // What create accepts and refuses (okms-rest-api §2.2), member by member.
 
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { describe, expect, test } from '@jest/globals';
+import type { Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { type Cause, expectRefusal, makeKey } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ admin } = served); });
 
 const OCT = { name: 'k', type: 'oct', size: 128 };
 const EC = { name: 'k', type: 'EC', curve: 'P-256' };

@@ -1,27 +1,20 @@
 // Data keys (okms-rest-api §2.8): sizes in bits, randomness, the format that clients store.
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { decodeProtectedHeader } from 'jose';
-import { type Client, Installation } from '../../support/installation.ts';
+import type { Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal, inTurns, makeKey, OCT } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 let path: string;
 let id: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ admin } = served);
   id = await makeKey(admin, { ...OCT, operations: ['wrapKey', 'unwrapKey'] });
   path = `/servicekey/${id}/datakey`;
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 interface DataKey {

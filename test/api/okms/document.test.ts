@@ -1,13 +1,14 @@
 // The OpenAPI document says what the server does (okms-rest-api §2, §4.6): against the route table, against the schemas
 // that check requests, and against answers of a running server, read with the document's own JSON Schema.
 
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { z } from 'zod';
 import type { Route } from '../../../src/api/door.ts';
 import { okmsDocument } from '../../../src/api/okms/document.ts';
 import { okmsRoutes, type OkmsServices } from '../../../src/api/okms/routes.ts';
 import { openApiDocument } from '../../../src/api/openapi.ts';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { base64, EC, makeKey, OCT, RSA, UNKNOWN_ID } from './support.ts';
 
 /** Readers only: nothing here runs an action. */
@@ -115,16 +116,7 @@ test.each(withBody.map(named))('%s has an example that its schema accepts, also 
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 /** What was answered is documented: the status, and a body of the documented shape or none. */
 function expectDocumented(method: string, path: string, answer: Answer): void {

@@ -1,24 +1,18 @@
 // Encryption (okms-rest-api §2.7, §5.2): the token byte for byte, contexts, sizes, fresh IVs, usages.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { decodeProtectedHeader } from 'jose';
-import { type Client, Installation } from '../../support/installation.ts';
+import type { Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { base64, EC, expectRefusal, inTurns, makeKey, OCT, RSA } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 let id: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   id = await makeKey(admin, OCT);
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 async function encrypt(plaintext: Uint8Array | string, context?: string): Promise<string> {

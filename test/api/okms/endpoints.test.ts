@@ -1,23 +1,15 @@
 // Every row of the endpoint table (okms-rest-api §2, statuses of §1.3), under both base paths: status, type and members of
 // the answer, and what it did.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { describe, expect, test } from '@jest/globals';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { base64, EC, expectRefusal, OCT, UNKNOWN_ID } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 const UUID = expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 const DATE = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);

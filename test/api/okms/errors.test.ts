@@ -4,10 +4,11 @@
 import { randomUUID } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, expect, test } from '@jest/globals';
 import { renderOkmsError } from '../../../src/api/okms/errors.ts';
 import { KmsError } from '../../../src/errors.ts';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { eventually } from '../../support/load.ts';
 import { EC, expectRefusal, makeKey, OCT, type Cause, UNKNOWN_ID } from './support.ts';
 
@@ -16,19 +17,13 @@ let admin: Client;
 let stranger: Client;
 let key: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   stranger = kms.client(null);
   key = `/servicekey/${await makeKey(admin, OCT)}`;
 });
 
-afterAll(async () => {
-  await admin.close();
-  await stranger.close();
-  await kms.remove();
-});
+afterAll(() => stranger.close());
 
 /** error_code = major << 24 | minor << 16 | category << 12 | cause: major 3 is REST. */
 const code = (minor: number, category: number, cause: number): number => (3 << 24) | (minor << 16) | (category << 12) | cause;

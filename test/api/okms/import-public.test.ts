@@ -1,28 +1,18 @@
 // Import of public keys alone (okms-rest-api §2.3, API 2.16.2): they verify what their owners sign elsewhere.
 
 import { generateKeyPairSync, randomUUID, sign as signOutside } from 'node:crypto';
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { CompactSign } from 'jose';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
-import { base64, expectRefusal } from './support.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
+import { base64, expectRefusal, objectsOnToken } from './support.ts';
 
 const MESSAGE = Buffer.from('signed elsewhere');
 
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 const importOne = (jwk: object, more: object = {}, query = ''): Promise<Answer> =>
   admin.post(`/servicekey${query}`, { name: 'public', keys: [jwk], ...more });
@@ -35,12 +25,6 @@ async function imported(jwk: object, more: object = {}): Promise<string> {
 
 const verify = (path: string, alg: string, signature: Uint8Array, message: Uint8Array = MESSAGE): Promise<Answer> =>
   admin.post(`${path}/verify`, { alg, message: base64(message), signature: base64(signature) });
-
-/** Objects on the token, as SoftHSM keeps them. */
-function objectsOnToken(): number {
-  const tokens = join(kms.home, 'softhsm', 'tokens');
-  return readdirSync(tokens, { recursive: true }).filter((name) => String(name).endsWith('.object')).length;
-}
 
 function rsa(modulusLength: number, publicExponent = 65537) {
   const pair = generateKeyPairSync('rsa', { modulusLength, publicExponent });
@@ -63,7 +47,7 @@ describe.each([
   const signature = (): Buffer => signOutside(hash, MESSAGE, { key: privateKey, dsaEncoding: 'ieee-p1363' });
 
   test('is one public object, verifies, and shows itself as it came', async () => {
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     const id = randomUUID();
     const { status, json } = await importOne(jwk, { id }, '?format=jwk');
     expect({ status, json }).toEqual({
@@ -76,7 +60,7 @@ describe.each([
         keys: [{ kid: id, ...jwk, key_ops: ['verify'] }],
       },
     });
-    expect(objectsOnToken()).toBe(before + 1);
+    expect(objectsOnToken(kms)).toBe(before + 1);
     const path = `/servicekey/${id}`;
     expect((await verify(path, alg, signature())).json).toEqual({ result: true });
     expect((await verify(path, alg, signature(), Buffer.from('another message'))).json).toEqual({ result: false });
@@ -89,13 +73,11 @@ describe.each([
 
 test('lives and dies as other keys do, and is there after a restart', async () => {
   const { privateKey, jwk } = ec('P-256');
-  const before = objectsOnToken();
+  const before = objectsOnToken(kms);
   const path = await imported(jwk);
   const signature = signOutside('sha256', MESSAGE, { key: privateKey, dsaEncoding: 'ieee-p1363' });
-  await admin.close();
   await kms.stop();
   await kms.start();
-  admin = kms.client();
   expect((await verify(path, 'ES256', signature)).json).toEqual({ result: true });
   expect((await admin.post(`${path}/deactivate`, { reason: 'superseded' })).status).toBe(204);
   expectRefusal(await verify(path, 'ES256', signature), 'wrong-state');
@@ -105,7 +87,7 @@ test('lives and dies as other keys do, and is there after a restart', async () =
   expect((await admin.post(`${path}/deactivate`, {})).status).toBe(204);
   expect((await admin.call('DELETE', path)).status).toBe(204);
   expectRefusal(await admin.get(path), 'not-found');
-  expect(objectsOnToken()).toBe(before);
+  expect(objectsOnToken(kms)).toBe(before);
   const id = path.split('/').at(-1);
   const listed = (await admin.get('/servicekey?state=destroyed')).json.objects_list as { id: string; class: string }[];
   expect(listed.find((key) => key.id === id)).toMatchObject({ class: 'PUBLIC_KEY' });
@@ -148,8 +130,8 @@ describe('what is refused leaves nothing on the token', () => {
     ['another size beside it', rsaJwk, 'size', { size: 4096 }],
     ['extractable', rsaJwk, 'extractable', { extractable: true }],
   ])('%s', async (_name, jwk, word, more = {}) => {
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     expectRefusal(await importOne(jwk, more), 'invalid-field', word);
-    expect(objectsOnToken()).toBe(before);
+    expect(objectsOnToken(kms)).toBe(before);
   });
 });

@@ -5,13 +5,12 @@ import {
   constants, createCipheriv, createPublicKey, generateKeyPairSync, type JsonWebKey, type KeyObject, publicEncrypt, randomBytes,
   randomUUID, verify as verifyOutside,
 } from 'node:crypto';
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { compactDecrypt, CompactEncrypt, importJWK, type JWK } from 'jose';
 import { auditRecords } from '../../support/audit-records.ts';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
-import { base64, expectRefusal, makeKey, OCT, RSA, UNKNOWN_ID, withoutRequestId } from './support.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
+import { base64, expectRefusal, makeKey, OCT, RSA, UNKNOWN_ID, withoutRequestId, objectsOnToken } from './support.ts';
 
 const MESSAGE = Buffer.from('under a key that came wrapped');
 const TRANSPORT = { ...RSA, operations: ['wrapKey', 'unwrapKey'] } as const;
@@ -21,17 +20,10 @@ let admin: Client;
 let transportId: string;
 let transportJwk: JWK;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   transportId = await makeKey(admin, TRANSPORT);
   transportJwk = await publicJwkOf(transportId);
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 /** As a client in jose uses it: without `key_ops`, which names what the pair may do, and not this half. */
@@ -51,12 +43,6 @@ const importWrapped = (ciphertext: string, keyFormatType: string, more: object =
 function created({ status, text, json }: Answer): { id: string; path: string; json: { operations: string[]; class: string } } {
   expect({ status, text }).toEqual({ status: 201, text: expect.any(String) });
   return { id: json.id as string, path: `/servicekey/${json.id as string}`, json: json as { operations: string[]; class: string } };
-}
-
-/** Objects on the token, as SoftHSM keeps them. */
-function objectsOnToken(): number {
-  const tokens = join(kms.home, 'softhsm', 'tokens');
-  return readdirSync(tokens, { recursive: true }).filter((name) => String(name).endsWith('.object')).length;
 }
 
 test('a transport key is an RSA key that wraps and unwraps keys, and serves neither data keys nor signatures', async () => {
@@ -136,10 +122,10 @@ test('both keys are in the audit: the one that opened, and the one that came', a
 
 describe('what is refused leaves nothing on the token', () => {
   async function refused(answer: Promise<Answer>, word: string, cause: 'invalid-field' | 'decryption-failed' | 'wrong-usage' | 'not-found' | 'wrong-state' = 'invalid-field'): Promise<Answer> {
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     const refusal = await answer;
     expectRefusal(refusal, cause, word);
-    expect(objectsOnToken()).toBe(before);
+    expect(objectsOnToken(kms)).toBe(before);
     return refusal;
   }
 

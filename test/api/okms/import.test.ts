@@ -5,13 +5,12 @@ import {
   createDecipheriv, createPrivateKey, createPublicKey, generateKeyPair, generateKeyPairSync, type JsonWebKey, randomBytes,
   randomUUID, sign as signOutside, verify as verifyOutside,
 } from 'node:crypto';
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { base64url, CompactEncrypt, compactDecrypt, CompactSign, importJWK } from 'jose';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
-import { base64, EC, expectRefusal, inTurns, makeKey, OCT } from './support.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
+import { base64, EC, expectRefusal, inTurns, makeKey, OCT, objectsOnToken } from './support.ts';
 
 /** Two hundred keys, each of which passes its self-tests in the token. */
 jest.setTimeout(300_000);
@@ -19,16 +18,7 @@ jest.setTimeout(300_000);
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 const importOne = (jwk: object, more: object = {}, query = ''): Promise<Answer> =>
   admin.post(`/servicekey${query}`, { name: 'imported', keys: [jwk], ...more });
@@ -43,12 +33,6 @@ async function imported(jwk: object, more: object = {}): Promise<string> {
 async function destroy(path: string): Promise<void> {
   expect((await admin.post(`${path}/deactivate`, {})).status).toBe(204);
   expect((await admin.call('DELETE', path)).status).toBe(204);
-}
-
-/** Objects on the token, as SoftHSM keeps them. */
-function objectsOnToken(): number {
-  const tokens = join(kms.home, 'softhsm', 'tokens');
-  return readdirSync(tokens, { recursive: true }).filter((name) => String(name).endsWith('.object')).length;
 }
 
 /** Through an integer, as a client in Go does it. */
@@ -149,6 +133,12 @@ test('a data key of an imported key never opens as a ciphertext, nor the reverse
   expect((await opened(`${path}/datakey/decrypt`, { key })).toString('base64')).toBe(plaintext);
   // The same value, and the AAD of integrity §1: only this opens it.
   const [header = '', , iv = '', body = '', tag = ''] = key.split('.');
+  // Nor does the other door: its callers choose the AAD.
+  const sealed = { alg: 'A256GCM', value: body, iv, tag, aad: Buffer.from(`${header}~datakey`).toString('base64url') };
+  for (const name of [path.split('/').at(-1) ?? '', `${path.split('/').at(-1) ?? ''}/0`]) {
+    const answer = await admin.post(`https://localhost:${kms.port}/keys/${name}/decrypt?api-version=7.4`, sealed);
+    expect([answer.status >= 400 && answer.status < 500, answer.text.includes(Buffer.from(plaintext, 'base64').toString('base64url'))]).toEqual([true, false]);
+  }
   const decipher = createDecipheriv('aes-256-gcm', value, base64url.decode(iv));
   decipher.setAAD(Buffer.from(`${header}~datakey`)).setAuthTag(Buffer.from(base64url.decode(tag)));
   expect(Buffer.concat([decipher.update(base64url.decode(body)), decipher.final()]).toString('base64')).toBe(plaintext);
@@ -169,15 +159,15 @@ describe('what is refused leaves nothing on the token', () => {
   const members = (jwk: JsonWebKey): string[] => Object.keys(jwk).filter((name) => NUMBERS.has(name));
 
   async function refused(jwk: object, word: string, more: object = {}): Promise<void> {
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     expectRefusal(await importOne(jwk, more), 'invalid-field', word);
-    expect(objectsOnToken()).toBe(before);
+    expect(objectsOnToken(kms)).toBe(before);
   }
 
   test('the count sees an object that is made', async () => {
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     await imported(ec);
-    expect(objectsOnToken()).toBe(before + 2);
+    expect(objectsOnToken(kms)).toBe(before + 2);
   });
 
   test.each([...members(rsa).map((name) => [name, rsa] as const), ...members(ec).map((name) => [name, ec] as const)])('one bit of %s', async (name, jwk) => {
@@ -221,11 +211,11 @@ describe('what is refused leaves nothing on the token', () => {
 
   test('an id that is in use, or was', async () => {
     const id = await makeKey(admin, EC);
-    const before = objectsOnToken();
+    const before = objectsOnToken(kms);
     expectRefusal(await importOne(ec, { id }), 'conflict');
     await destroy(`/servicekey/${id}`);
     expectRefusal(await importOne(ec, { id }), 'conflict');
-    expect(objectsOnToken()).toBe(before - 2);
+    expect(objectsOnToken(kms)).toBe(before - 2);
   });
 });
 

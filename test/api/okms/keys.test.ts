@@ -1,23 +1,14 @@
 // Creating and reading one key of every kind: the exact key object (okms-rest-api §2.1) and its public JWK (§2.5).
 
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import type { Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ admin } = served); });
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;

@@ -1,26 +1,19 @@
 // Every limit of okms-rest-api §5.6, and those of the members in §2: at the limit it works, one past it is refused by name.
 
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { expect, test } from '@jest/globals';
+import type { Answer, Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { base64, EC, expectRefusal, makeKey, OCT, RSA } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 let oct: string;
 let ec: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ admin } = served);
   oct = `/servicekey/${await makeKey(admin, OCT)}`;
   ec = `/servicekey/${await makeKey(admin, EC)}`;
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 interface Limit {

@@ -1,22 +1,13 @@
 // Listing keys (okms-rest-api §2.4): pages, their order, continuation tokens (integrity §8) and state filters.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import type { Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal, inTurns, makeKey } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ admin } = served); });
 
 const OCT = { type: 'oct', size: 128, operations: ['encrypt'] };
 

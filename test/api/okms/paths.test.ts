@@ -1,7 +1,8 @@
 // Where the door is found (okms-rest-api §1.1): both generations of base paths, slashes too many, and what is no path.
 
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { expect, test } from '@jest/globals';
+import type { Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { type Cause, expectRefusal, makeKey, OCT, UNKNOWN_ID } from './support.ts';
 
 let kms: Installation;
@@ -10,19 +11,12 @@ let id: string;
 let origin: string;
 let bases: Readonly<Record<string, string>>;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   id = await makeKey(admin, OCT);
   origin = `https://localhost:${kms.port}`;
   const { okmsId } = kms.admin;
   bases = { legacy: '/v1', current: `/api/${okmsId}/v1`, upper: `/api/${okmsId.toUpperCase()}/v1` };
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 test.each(['legacy', 'current', 'upper'])('every kind of call works under the %s base', async (name) => {

@@ -1,23 +1,15 @@
 // Random bytes (okms-rest-api §2.10).
 
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { auditRecords } from '../../support/audit-records.ts';
-import { type Client, Installation } from '../../support/installation.ts';
+import type { Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 test.each([['', 1], ['?length=1', 1], ['?length=32', 32], ['?length=4096', 4096]])('%s gives %d bytes', async (query, length) => {
   const { status, json } = await admin.get(`/random${query}`);

@@ -4,24 +4,18 @@
 import { readFileSync } from 'node:fs';
 import { connect as connectPlain } from 'node:net';
 import { connect } from 'node:tls';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { describe, expect, test } from '@jest/globals';
+import type { Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { makeKey, OCT } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 let path: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ kms, admin } = served);
   path = `/v1/servicekey/${await makeKey(admin, OCT)}`;
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 const BODY = '{"plaintext":"AAAA"}';

@@ -1,23 +1,16 @@
 // Renaming (okms-rest-api §2.5): PATCH changes the name and nothing else, under every media type clients send.
 
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { type Client, Installation } from '../../support/installation.ts';
+import { expect, test } from '@jest/globals';
+import type { Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal, makeKey, UNKNOWN_ID } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 let path: string;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
+serve(async (served) => {
+  ({ admin } = served);
   path = `/servicekey/${await makeKey(admin, { name: 'before', type: 'EC', curve: 'P-256', context: 'at creation' })}`;
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
 });
 
 test('answers 200 with the key object under its new name; all else stays', async () => {

@@ -1,22 +1,13 @@
 // State calls beside the table of okms-rest-api §5.1 (transitions.test.ts): without a reason, on what is gone, and many at once.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import type { Answer, Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal, makeKey, UNKNOWN_ID, withoutRequestId } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ admin } = served); });
 
 type State = 'active' | 'deactivated' | 'compromised';
 

@@ -1,8 +1,10 @@
 /** What the tests of the OKMS door share: the errors of okms-rest-api §3 as exact expectations, and keys to work on. */
 
 import { randomUUID } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect } from '@jest/globals';
-import type { Answer, Client } from '../../support/installation.ts';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
 
 /** Status and error_code of each cause; okms-rest-api §3 gives the arithmetic. */
 export const REFUSALS = {
@@ -68,4 +70,10 @@ export async function inTurns<T, R>(items: readonly T[], work: (item: T) => Prom
     results.push(...(await Promise.all(items.slice(start, start + atOnce).map(work))));
   }
   return results;
+}
+
+/** Objects on the token, as SoftHSM keeps them. */
+export function objectsOnToken({ home }: Installation): number {
+  const tokens = join(home, 'softhsm', 'tokens');
+  return readdirSync(tokens, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.object')).length;
 }

@@ -1,23 +1,14 @@
 // The transitions of okms-rest-api §5.1: every call from every state, the state it leaves, and what that state shows (§2.1),
 // in which listings it appears (§2.4), and whether it serves.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import type { Answer, Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { expectRefusal, makeKey } from './support.ts';
 
-let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ admin } = served); });
 
 const LIVE = ['active', 'deactivated', 'compromised'] as const;
 const TOMBSTONES = ['destroyed', 'destroyed_compromised'] as const;
@@ -34,6 +25,7 @@ interface Transition extends Readonly<Record<Live, State | 400>> {
   readonly status: 200 | 204;
 }
 
+const JWK = '?format=jwk';
 const NOWHERE = { active: 'active', deactivated: 'deactivated', compromised: 'compromised' } as const;
 const DEACTIVATION = { method: 'POST', suffix: '/deactivate', status: 204 } as const;
 const COMPROMISE = { ...DEACTIVATION, active: 'compromised', deactivated: 'compromised', compromised: 'compromised' } as const;
@@ -54,7 +46,7 @@ const TRANSITIONS: readonly Transition[] = [
   { what: 'delete', suffix: '', ...DELETION },
   { what: 'delete as the guide writes it', suffix: '/delete', ...DELETION },
   { what: 'get', method: 'GET', suffix: '', status: 200, ...NOWHERE },
-  { what: 'get with its public half', method: 'GET', suffix: '?format=jwk', status: 200, ...NOWHERE },
+  { what: 'get with its public half', method: 'GET', suffix: JWK, status: 200, ...NOWHERE },
   { what: 'patch', method: 'PATCH', suffix: '', body: { name: 'renamed' }, status: 200, ...NOWHERE },
 ];
 
@@ -141,6 +133,7 @@ describe.each(LIVE)('from %s', (from) => {
     if (to === 400) expectRefusal(answer, 'wrong-state', from);
     else if (status === 204) expectDone(answer);
     else expect({ status: answer.status, json: answer.json }).toMatchObject({ status, json: { ...before, ...body } });
+    if (suffix === JWK) expect(answer.json.keys).toEqual([{ kid: id, kty: 'oct', key_ops: ['encrypt', 'decrypt'] }]);
     const after = await expectState(id, left);
     if (left === from) expect(after).toEqual(method === 'PATCH' ? { ...before, ...body } : before);
     expect(after.attributes['original_creation_date']).toBe(before.attributes['original_creation_date']);

@@ -1,22 +1,14 @@
 // Only an active key works (okms-rest-api §5.1): every cryptographic call in every state, and again after activation.
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { describe, expect, test } from '@jest/globals';
+import type { Answer, Client, Installation } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { EC, expectRefusal, makeKey, OCT, RSA } from './support.ts';
 
 let kms: Installation;
 let admin: Client;
 
-beforeAll(async () => {
-  kms = await Installation.make();
-  await kms.start();
-  admin = kms.client();
-});
-
-afterAll(async () => {
-  await admin.close();
-  await kms.remove();
-});
+serve((served) => { ({ kms, admin } = served); });
 
 const PLAINTEXT = 'c2VjcmV0';
 

@@ -5,8 +5,9 @@ import { createHash, createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import process from 'node:process';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { type Answer, type Client, Installation } from '../../support/installation.ts';
+import { describe, expect, jest, test } from '@jest/globals';
+import type { Answer, Client } from '../../support/installation.ts';
+import { serve } from '../../support/served.ts';
 import { base64, expectRefusal, inTurns } from './support.ts';
 
 interface Vector {
@@ -37,19 +38,9 @@ jest.setTimeout(180_000);
 if (!existsSync(FOLDER)) {
   test.skip(`Wycheproof signatures: no vectors in ${VECTORS}/wycheproof (KMS_VECTORS names the folder above)`, () => undefined);
 } else {
-  let kms: Installation;
   let admin: Client;
 
-  beforeAll(async () => {
-    kms = await Installation.make();
-    await kms.start();
-    admin = kms.client();
-  });
-
-  afterAll(async () => {
-    await admin.close();
-    await kms.remove();
-  });
+  serve((served) => { ({ admin } = served); });
 
   const importKey = async (der: string): Promise<string> => {
     const jwk = createPublicKey({ key: Buffer.from(der, 'hex'), format: 'der', type: 'spki' }).export({ format: 'jwk' });
