@@ -260,7 +260,6 @@ export class App {
       () => this.#evidence.stop(),
       async () => { if (this.#sealing.done) await this.#fleet.settle(); },
       () => this.record('process.stop', {}),
-      () => this.#audit.close(),
       () => this.#leave(),
       async () => { stopped = await this.#token.stop(STOP_MS); },
       () => this.#store.close(),
@@ -269,8 +268,10 @@ export class App {
     return stopped;
   }
 
-  /** A stream that could not be closed is left to the successor. */
+  /** A stream that still owes something, or could not be closed, is left to the successor. */
   async #leave(): Promise<void> {
+    if (this.#sealing.done && !this.#fleet.settled) return;
+    await this.#audit.close();
     if (this.#sealing.done && this.#audit.head().closed) await this.#fleet.leave();
   }
 

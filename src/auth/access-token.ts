@@ -49,7 +49,7 @@ export async function readAccessToken(text: string, issuer: TokenIssuer, nowMs: 
       currentDate: new Date(nowMs),
     });
     const { sub, jti, exp = 0, iat = 0 } = payload;
-    if (!isName(sub) || !isName(jti) || exp - iat > LIFETIME_MAX || exp <= iat) return undefined;
+    if (!isPrintable(sub) || !isPrintable(jti) || exp - iat > LIFETIME_MAX || exp <= iat) return undefined;
     return { issuer: issuer.name, subject: sub, id: jti, notAfterMs: exp * 1000 };
   } catch {
     return undefined;
@@ -64,7 +64,7 @@ function keyOf({ keys }: TokenIssuer, kid: string | undefined): KeyObject {
 
 const NAME_MAX = 256;
 
-/** Printable, so that it can stand in the audit. */
-function isName(value: unknown): value is string {
+/** Of 1 to 256 characters, so that it can stand in the audit. */
+export function isPrintable(value: unknown): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= NAME_MAX && /^[^\p{C}]+$/u.test(value);
 }

@@ -86,7 +86,7 @@ export async function openVerified({ store, token, installation, macs }: Access)
 export function withSession<T>(config: Config, run: (session: Session) => Promise<T>): Promise<T> {
   return withAccess(config, async (access) => {
     const { token, installation, macs, store, bootId } = access;
-    const state = { trusted: false, enrolled: false, settled: false };
+    const state = { trusted: false, enrolled: false };
     const outbox = new Outbox(store, bootId);
     const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId });
     try {
@@ -107,10 +107,10 @@ export function withSession<T>(config: Config, run: (session: Session) => Promis
         },
       });
     } finally {
-      if (state.enrolled) state.settled = await settles(() => settleOwn(store, audit, outbox, { hostId: config.hostId, bootId }));
-      await audit.close();
-      // A stream that could not be settled or closed is left to the successor.
-      if (state.settled && audit.head().closed) await store.settleStream(bootId, 'closed', positionOf(audit));
+      const settled = !state.enrolled || (await settles(() => settleOwn(store, audit, outbox, { hostId: config.hostId, bootId })));
+      if (settled) await audit.close();
+      // A stream that still owes something, or could not be closed, is left to the successor.
+      if (state.enrolled && audit.head().closed) await store.settleStream(bootId, 'closed', positionOf(audit));
     }
   });
 }

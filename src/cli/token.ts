@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Command, InvalidArgumentError } from 'commander';
 import { composeJws, packJws } from '../api/okms/jws.ts';
-import { LIFETIME_MAX, type TokenIssuer } from '../auth/access-token.ts';
+import { isPrintable, LIFETIME_MAX, type TokenIssuer } from '../auth/access-token.ts';
 import { builtInIssuer } from '../auth/built-in-issuer.ts';
 import { findRole, roleNames } from '../auth/policy.ts';
 import { type Config, endpointOf, loadConfig } from '../config.ts';
@@ -50,7 +50,7 @@ function seconds(text: string): number {
 
 /** @throws KmsError `invalid-field`, `not-found` for the vault, `conflict` in `prod` */
 export function issueToken(config: Config, { subject, role: roles, vault, lifetime }: Issue): Promise<string> {
-  if (!/^[^\p{C}]{1,256}$/u.test(subject)) throw invalidField('--subject', 'expected 1 to 256 printable characters');
+  if (!isPrintable(subject)) throw invalidField('--subject', 'expected 1 to 256 printable characters');
   return withSession(config, async (session) => {
     const issuer = builtInIssuer(session.installation, endpointOf(config));
     if (issuer === null) throw new KmsError('conflict', 'this installation has no built-in issuer of access tokens: it is not a development set-up');

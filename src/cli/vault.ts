@@ -27,6 +27,7 @@ interface Create extends Switches, Output {
 }
 
 const RULES = ['reversible', 'final'] as const;
+const SWITCHES = [['cbc', 'AES-CBC'], ['rsa1-5', 'RSA1_5'], ['rsnull', 'RSNULL']] as const;
 
 export function vaultCommands(kms: Command, finish: (code: number) => void): void {
   const vault = kms.command('vault').description('make, show and change vaults, which hold keys');
@@ -52,9 +53,9 @@ export function vaultCommands(kms: Command, finish: (code: number) => void): voi
 
 /** @param off whether a switch can be turned off again */
 function withSwitches(command: Command, off: boolean): Command {
-  for (const [flag, text] of [['cbc', 'AES-CBC'], ['rsa1-5', 'RSA1_5'], ['rsnull', 'RSNULL']]) {
-    command.option(`--${flag ?? ''}`, `serve ${text ?? ''}`);
-    if (off) command.option(`--no-${flag ?? ''}`, `refuse ${text ?? ''}`);
+  for (const [flag, algorithm] of SWITCHES) {
+    command.option(`--${flag}`, `serve ${algorithm}`);
+    if (off) command.option(`--no-${flag}`, `refuse ${algorithm}`);
   }
   return command
     .option('--purge-protection', 'nobody can destroy a deleted key before its time; cannot be taken away')

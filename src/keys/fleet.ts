@@ -134,7 +134,12 @@ export class Fleet {
     return (await store.nowMs()) - row.leaseMs > LEASE_MS;
   }
 
-  /** Before the last record of this process; without it the stream is left to a successor, who records what is owed. */
+  /** Whether nothing is owed any more: only then may the stream be closed; else a successor adopts it, as after a kill. */
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  /** Before the last record of this process. */
   async settle(): Promise<void> {
     const { store, audit, hostId, bootId, outbox } = this.#options;
     await settleOwn(store, audit, outbox, { hostId, bootId });
@@ -144,7 +149,7 @@ export class Fleet {
   /** After the last record of this process. */
   async leave(): Promise<void> {
     const { store, bootId } = this.#options;
-    if (this.#settled) await store.settleStream(bootId, 'closed', this.#position());
+    await store.settleStream(bootId, 'closed', this.#position());
   }
 
   async #dead(): Promise<readonly ProcessRow[]> {

@@ -98,6 +98,16 @@ test('I-4, I-5 and I-6: an orphan, a hole in the audit, a secret in a file', asy
   expect(await spoilt({ id: 'nobody' }, () => auditComplete(kms, recorder))).toEqual(one('no record of success'));
   expect(await spoilt({ status: 503 }, () => auditComplete(kms, recorder))).toEqual(one('recorded as a success'));
 
+  const journal = new Database(join(kms.home, 'kms.db'));
+  const newest = 'seq = (select max(seq) from journal)';
+  const { was } = journal.prepare(`select request_id as was from journal where ${newest}`).get() as { was: string };
+  const named = journal.prepare(`update journal set request_id = ? where ${newest}`);
+  named.run('nobody');
+  expect(await auditComplete(kms, recorder)).toEqual(one('that request nobody made'));
+  named.run(was);
+  journal.close();
+  expect(await auditComplete(kms, recorder)).toEqual([]);
+
   expect(noLeak(kms, recorder)).toEqual([]);
   const leak = join(kms.home, 'leak');
   writeFileSync(leak, `before ${Buffer.from(MARKER).toString('base64')} after`);

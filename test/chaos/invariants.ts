@@ -147,9 +147,16 @@ export async function auditComplete(kms: Installation, recorder: Recorder): Prom
   const { code, stdout, stderr } = verified;
   return [
     ...(code === 0 ? [] : [`I-5: kms audit verify ended with ${code}: ${stdout}${stderr}`]),
+    ...owed(kms, records).map((request) => `I-5: no record of the change that request ${request} made`),
     ...unrecorded(records, recorder.entries).map((entry) => `I-5: no record of success: ${recorder.describe(entry as Entry)}`),
     ...liars.map((entry) => `I-5: recorded as a success: ${recorder.describe(entry)}`),
   ];
+}
+
+/** Requests that changed the store, whose process has ended its stream, and of which the audit says nothing at all. */
+function owed(kms: Installation, records: readonly SeenRecord[]): readonly string[] {
+  const told = new Set(records.map(({ requestId }) => requestId));
+  return readStore(kms.home).ended.filter((request) => !told.has(request));
 }
 
 /** I-6: neither PINs nor plaintext in output, audit, store, or any other file of the home, nor in an error. */
