@@ -27,6 +27,7 @@ import { Evidence } from './keys/evidence.ts';
 import { Fleet } from './keys/fleet.ts';
 import { Invocations } from './keys/invocations.ts';
 import type { Installation } from './keys/key.ts';
+import { Alterations } from './keys/alteration.ts';
 import { KeyLifecycle } from './keys/lifecycle.ts';
 import { KeyOperations } from './keys/operations.ts';
 import { Outbox } from './keys/outbox.ts';
@@ -144,7 +145,9 @@ export class App {
     this.gate = gate;
     const engine = this.#engine;
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
-    this.lifecycle = new KeyLifecycle({ gate, engine, store, bootId, now, onRestriction: () => { anchoring.restricted(); } });
+    const onRestriction = (): void => { anchoring.restricted(); };
+    const alterations = new Alterations({ gate, engine, store, bootId, now, onRestriction });
+    this.lifecycle = new KeyLifecycle({ gate, store, alterations, now, onRestriction });
     this.operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(() => this.#sealing.pageKey());
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], builtInIssuer(installation, endpointOf(config)), now);

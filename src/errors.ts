@@ -30,9 +30,14 @@ export type ErrorCode =
   | 'integrity' // a row, object or proof does not fit the others
   | 'internal';
 
+/** `inactive`: the key itself; `disabled` and what follows: the version; `deleted`: softly. */
+export type StateReason = 'inactive' | 'disabled' | 'not-yet-valid' | 'expired' | 'deleted';
+
 export interface ErrorDetails {
   /** Name of the request member at fault, as the wire spells it. */
   readonly field?: string;
+  /** What of a `wrong-state` or `conflict` it is, where doors tell it apart. */
+  readonly state?: StateReason;
   /** Seconds after which a retry makes sense; doors send it as Retry-After. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
@@ -42,12 +47,14 @@ export class KmsError extends Error {
   override readonly name = 'KmsError';
   readonly code: ErrorCode;
   readonly field: string | undefined;
+  readonly state: StateReason | undefined;
   readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.field = details.field;
+    this.state = details.state;
     this.retryAfter = details.retryAfter;
   }
 }

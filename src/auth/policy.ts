@@ -50,6 +50,11 @@ function grants(slug: string, permission: Permission): boolean {
   return permissions === 'all' || permissions?.has(permission) === true;
 }
 
+/** Whether there is any key of the vault with which it may be done. */
+export function isAllowedSomewhere(assignments: readonly Assignment[], permission: Permission, vaultId: string): boolean {
+  return assignments.some(({ role, vaultId: scope }) => grants(role, permission) && (scope === null || scope === vaultId));
+}
+
 /** @param keyId null for an operation on the vault's collection of keys, such as create */
 export function isAllowed(
   assignments: readonly Assignment[],

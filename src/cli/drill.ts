@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { asKmsError } from '../errors.ts';
-import type { Key, KeyObject, KeyState } from '../keys/key.ts';
+import type { Key, KeyObject, KeyState, KeyVersion } from '../keys/key.ts';
+import { shapeOf } from '../keys/usage.ts';
 import { headOf } from '../store/backup-format.ts';
 import { readBackup } from '../store/backup-reader.ts';
 import type { Damage } from '../store/evidence.ts';
@@ -115,12 +116,12 @@ async function prove(session: BackupSession, store: KeyStore): Promise<Proven> {
   let [keys, versions, objects] = [0, 0, 0];
   const failures: DrillFailure[] = [];
   for await (const key of liveKeys(store)) {
-    const parts = key.versions.flatMap(({ ordinal, objects: of }) => of.map((object) => ({ ordinal, object })));
+    const parts = key.versions.flatMap((version) => version.objects.map((object) => ({ version, object })));
     keys += 1;
     versions += key.versions.length;
     objects += parts.length;
     for (let from = 0; from < parts.length; from += AT_ONCE) {
-      const answers = parts.slice(from, from + AT_ONCE).map(({ ordinal, object }) => failureOf(session, key, ordinal, object));
+      const answers = parts.slice(from, from + AT_ONCE).map(({ version, object }) => failureOf(session, key, version, object));
       failures.push(...(await Promise.all(answers)).filter((failure) => failure !== undefined));
     }
   }
@@ -130,7 +131,7 @@ async function prove(session: BackupSession, store: KeyStore): Promise<Proven> {
 async function* liveKeys(store: KeyStore): AsyncGenerator<Key> {
   for (const { id } of await store.vaults()) {
     for (let after = -1; ;) {
-      const page = await store.listKeys({ vaultId: id, states: LIVE, afterOrdinal: after, limit: PAGE });
+      const page = await store.listKeys({ vaultId: id, states: LIVE, softly: 'as-they-are', afterOrdinal: after, limit: PAGE });
       yield* page;
       const last = page.at(-1);
       if (last === undefined) break;
@@ -139,16 +140,16 @@ async function* liveKeys(store: KeyStore): AsyncGenerator<Key> {
   }
 }
 
-async function failureOf({ engine }: BackupSession, key: Key, version: number, object: KeyObject): Promise<DrillFailure | undefined> {
+async function failureOf({ engine }: BackupSession, key: Key, of: KeyVersion, object: KeyObject): Promise<DrillFailure | undefined> {
   try {
-    await engine.prove(object, key);
+    await engine.prove(object, shapeOf(key, of));
     return undefined;
   } catch (error) {
     const { code, message } = asKmsError(error);
     // A token that went away says nothing about a key.
     if (code === 'token-unavailable') throw error;
     const { family, objectId } = object;
-    return { about: `key ${key.vaultId}/${key.id}`, version, family, objectId, reason: `${code}: ${message}` };
+    return { about: `key ${key.vaultId}/${key.id}`, version: of.ordinal, family, objectId, reason: `${code}: ${message}` };
   }
 }
 

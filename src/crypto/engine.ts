@@ -3,11 +3,14 @@
  * its first use. Knows key versions and objects; knows no principal, no state and no wire.
  */
 
+import { timingSafeEqual } from 'node:crypto';
 import { randomHex } from '../bytes.ts';
 import type { Family, InternalKey, KeyObject } from '../keys/key.ts';
 import { asKmsError, decryptionFailed, KmsError } from '../errors.ts';
 import { GCM_TAG_BYTES, labelPrefixes, type SurveyedObject, type Token } from '../pkcs11/token.ts';
 import {
+  type EncryptionAlgorithm,
+  macBytes,
   type SignatureAlgorithm,
   signatureBytes,
   signatureCost,
@@ -16,12 +19,14 @@ import {
 } from './algorithms.ts';
 import { Fitness } from './fitness.ts';
 import { importObject } from './import-object.ts';
+import { isWrapping, mechanismOf } from './block-cipher.ts';
 import { checkProof, makeProof, type ProofKind } from './proof.ts';
 import { toSpki } from './public-key.ts';
-import { decryptRsa, type RsaEncryption } from './rsa-decrypt.ts';
+import { decryptRsa, encryptRsa, type RsaEncryption } from './rsa-cipher.ts';
 import { runSelfTest } from './self-test.ts';
 import {
   capabilityOf,
+  capabilityOfEncryption,
   capabilityOfSignature,
   generationOf,
   type KeyShape,
@@ -35,7 +40,7 @@ export { type ClearMaterial, isPublicJwk, type JwkMembers, readJwk } from './jwk
 export { type PublicJwk, publicJwk } from './public-key.ts';
 export { type KeyShape, partOf } from './shape.ts';
 export type { SurveyedObject } from '../pkcs11/token.ts';
-export type { RsaEncryption } from './rsa-decrypt.ts';
+export { type RsaEncryption, rsaPlaintextMax } from './rsa-cipher.ts';
 
 /** An object still to be made: its CKA_ID is recorded before the token is touched. */
 export interface PlannedObject {
@@ -231,6 +236,59 @@ export class CryptoEngine {
     if (ciphertext.length !== (shape.bits ?? 0) / 8) throw decryptionFailed();
     await this.#prove(object, proofKindOf(object.family, shape));
     return decryptRsa(this.#token, refOf(object), algorithm, ciphertext);
+  }
+
+  /**
+   * Encrypts or wraps under any algorithm but AES-GCM.
+   * @param object of the algorithm's family; a public one for RSA
+   * @param iv of AES-CBC, 16 bytes
+   * @throws KmsError `unsupported-by-token` also for a length that this token wraps wrongly
+   */
+  async encrypt(
+    object: KeyObject,
+    shape: KeyShape,
+    algorithm: EncryptionAlgorithm,
+    plaintext: Uint8Array,
+    iv: Uint8Array | null,
+  ): Promise<Uint8Array> {
+    this.#fitness.assert(capabilityOfEncryption(algorithm));
+    await this.#prove(object, proofKindOf(object.family, shape));
+    const ref = refOf(object);
+    if (algorithm.mode === 'rsa') {
+      const of = { spki: object.proof, modulusBytes: signatureBytes(shape) };
+      return encryptRsa(this.#token, ref, algorithm.alg as RsaEncryption, plaintext, of);
+    }
+    const mechanism = mechanismOf(algorithm, iv);
+    return isWrapping(algorithm) ? this.#token.wrapBytes(ref, mechanism, plaintext) : this.#token.encrypt(ref, mechanism, plaintext);
+  }
+
+  /** What `encrypt` made. @throws KmsError `decryption-failed`, one and the same for every reason */
+  async decrypt(
+    object: KeyObject,
+    shape: KeyShape,
+    algorithm: EncryptionAlgorithm,
+    ciphertext: Uint8Array,
+    iv: Uint8Array | null,
+  ): Promise<Uint8Array> {
+    if (algorithm.mode === 'rsa') return this.decryptRsa(object, shape, algorithm.alg as RsaEncryption, ciphertext);
+    this.#fitness.assert(capabilityOfEncryption(algorithm));
+    await this.#prove(object);
+    const mechanism = mechanismOf(algorithm, iv);
+    const ref = refOf(object);
+    return isWrapping(algorithm) ? this.#token.unwrapBytes(ref, mechanism, ciphertext) : this.#token.decrypt(ref, mechanism, ciphertext);
+  }
+
+  /** HMAC over the message as given. */
+  async mac(object: KeyObject, algorithm: SignatureAlgorithm, message: Uint8Array): Promise<Uint8Array> {
+    this.#fitness.assert('HMAC');
+    await this.#prove(object);
+    return this.#token.sign(refOf(object), signatureMechanism(algorithm), message, macBytes(algorithm), 'fast');
+  }
+
+  /** Computed anew and compared here: tokens differ in the lengths that their C_Verify takes. */
+  async verifyMac(object: KeyObject, algorithm: SignatureAlgorithm, message: Uint8Array, given: Uint8Array): Promise<boolean> {
+    const expected = await this.mac(object, algorithm, message);
+    return expected.length === given.length && timingSafeEqual(expected, given);
   }
 
   /** @returns raw signature: PKCS#1 v1.5 or PSS of modulus length, or r‖s of fixed width */

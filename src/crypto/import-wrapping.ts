@@ -6,6 +6,7 @@
 import { constants, createCipheriv, createPublicKey, type KeyObject as NodeKey, publicEncrypt, randomBytes } from 'node:crypto';
 import { wipe } from '../bytes.ts';
 import { KmsError } from '../errors.ts';
+import { curveNamed } from './curve-names.ts';
 import type { Profile, PublicHalf, Purpose, WrappedKey } from '../pkcs11/token.ts';
 
 /** Alternative initial value of RFC 5649 §3, which Node wants spelled out. */
@@ -54,19 +55,12 @@ function fromSpki(spki: Uint8Array): NodeKey {
   return createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
 }
 
-const CURVE_NAMES: ReadonlyMap<string, Profile['curves'][number]> = new Map([
-  ['P-256', 'P-256'],
-  ['P-384', 'P-384'],
-  ['P-521', 'P-521'],
-  ['secp256k1', 'P-256K'],
-]);
-
 /** What a module needs to make the public object. @throws KmsError `unsupported-by-token` for another kind of key */
 export function publicHalf(key: NodeKey): PublicHalf {
   const jwk = key.export({ format: 'jwk' });
   const bytes = (member: unknown): Buffer => own(Buffer.from(String(member), 'base64url'));
   if (jwk.kty === 'RSA') return { type: 'rsa', modulus: bytes(jwk.n), exponent: bytes(jwk.e) };
-  const curve = CURVE_NAMES.get(String(jwk.crv));
+  const curve = curveNamed(jwk.crv);
   if (curve === undefined) throw new KmsError('unsupported-by-token', 'not supported by this HSM');
   return { type: 'ec', curve, point: own(Buffer.concat([Buffer.from([0x04]), bytes(jwk.x), bytes(jwk.y)])) };
 }

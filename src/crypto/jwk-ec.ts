@@ -5,10 +5,8 @@ import { wipe } from '../bytes.ts';
 import { invalidField } from '../errors.ts';
 import type { Curve } from '../keys/key.ts';
 import { coordinateBytes } from './algorithms.ts';
+import { curveNamed, CURVES, opensslNames } from './curve-names.ts';
 import { decode, type Field, type JwkMembers, paddedTo } from './jwk.ts';
-
-/** Names of OpenSSL. */
-const OPENSSL: Readonly<Record<Curve, string>> = { 'P-256': 'prime256v1', 'P-384': 'secp384r1', 'P-521': 'secp521r1' };
 
 interface EcMembers {
   readonly curve: Curve;
@@ -17,10 +15,10 @@ interface EcMembers {
 
 /** Lengths only: whoever makes a key of it learns whether the point is on the curve. @throws KmsError `invalid-field` */
 export function readEcPoint(jwk: JwkMembers, field: Field): EcMembers & { readonly point: Buffer } {
-  const curve = Object.keys(OPENSSL).find((name) => name === jwk.crv) as Curve | undefined;
-  if (curve === undefined) throw invalidField(field('crv'), `expected one of ${Object.keys(OPENSSL).join(', ')}`);
+  const curve = curveNamed(jwk.crv);
+  if (curve === undefined) throw invalidField(field('crv'), `expected one of ${CURVES.join(', ')}`);
   const [x, y] = [coordinate(curve, jwk, 'x', field), coordinate(curve, jwk, 'y', field)];
-  const members = { crv: curve, x: x.toString('base64url'), y: y.toString('base64url') };
+  const members = { crv: opensslNames(curve).jwk, x: x.toString('base64url'), y: y.toString('base64url') };
   return { curve, members, point: Buffer.concat([Buffer.from([0x04]), x, y]) };
 }
 
@@ -44,7 +42,7 @@ export function readEcMembers(jwk: JwkMembers, field: Field): EcMembers {
 
 /** 04‖x‖y, or undefined for a scalar that is 0 or not below the order. */
 function pointOf(curve: Curve, d: Buffer): Buffer | undefined {
-  const pair = createECDH(OPENSSL[curve]);
+  const pair = createECDH(opensslNames(curve).ecdh);
   try {
     pair.setPrivateKey(d);
     return pair.getPublicKey();

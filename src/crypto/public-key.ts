@@ -5,6 +5,7 @@ import { KmsError } from '../errors.ts';
 import type { Curve, Kind } from '../keys/key.ts';
 import type { PublicAttributes } from '../pkcs11/token.ts';
 import { coordinateBytes } from './algorithms.ts';
+import { curveNamed, opensslNames } from './curve-names.ts';
 
 function fromSpki(spki: Uint8Array): NodeKey {
   return createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
@@ -31,7 +32,7 @@ function toJwk(attributes: PublicAttributes, curve: Curve | null): JsonWebKey {
   const point = uncompressedPoint(attributes.point, size);
   return {
     kty: 'EC',
-    crv: curve ?? '',
+    crv: opensslNames(curve ?? 'P-256').jwk,
     x: base64url(point.subarray(1, 1 + size)),
     y: base64url(point.subarray(1 + size)),
   };
@@ -64,7 +65,9 @@ export function curveOf(spki: Uint8Array): Curve | null {
 }
 
 export function publicJwk(spki: Uint8Array): PublicJwk {
-  return fromSpki(spki).export({ format: 'jwk' }) as PublicJwk;
+  const jwk = fromSpki(spki).export({ format: 'jwk' });
+  const crv = curveNamed(jwk.crv);
+  return { ...(jwk as PublicJwk), ...(crv !== undefined && { crv }) };
 }
 
 /** SHA-256 of the SubjectPublicKeyInfo, hex. */

@@ -2,8 +2,9 @@
 
 import type { Curve, Family, KeyObject, Kind, Usage } from '../keys/key.ts';
 import type { Generation, KeyRef, Purpose } from '../pkcs11/token.ts';
-import type { SignatureAlgorithm } from './algorithms.ts';
+import type { EncryptionAlgorithm, SignatureAlgorithm } from './algorithms.ts';
 import type { ProofKind } from './proof.ts';
+import type { RsaEncryption } from './rsa-cipher.ts';
 import type { Capability } from './trial-group.ts';
 
 /** What a key is made of and for, without its state. */
@@ -70,7 +71,19 @@ export function capabilityOf(family: Family, { kind, curve }: KeyShape): Capabil
   }
 }
 
+export function capabilityOfEncryption({ alg, mode }: EncryptionAlgorithm): Capability {
+  switch (mode) {
+    case 'gcm': return 'AES-GCM';
+    case 'cbc':
+    case 'cbc-pad': return 'AES-CBC';
+    case 'kw': return 'AES-KW';
+    case 'kwp': return 'AES-KWP';
+    case 'rsa': return alg as RsaEncryption;
+  }
+}
+
 export function capabilityOfSignature({ scheme, curve }: SignatureAlgorithm): Capability {
+  if (scheme === 'hmac') return 'HMAC';
   if (scheme === 'ecdsa') return `ECDSA-${curve ?? 'P-256'}`;
   return scheme === 'rsa-pss' ? 'RSA-PSS' : 'RSA-PKCS1';
 }

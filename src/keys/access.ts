@@ -3,7 +3,7 @@
  * key → usage → state → run → audit. The audit record is on disk before the caller learns the outcome.
  */
 
-import { isAllowed } from '../auth/policy.ts';
+import { isAllowed, isAllowedSomewhere } from '../auth/policy.ts';
 import { issuerOf, type Principal } from '../auth/principal.ts';
 import type { FloodGate, SourceRefusal } from '../audit/flood.ts';
 import type { AuditLog } from '../audit/log.ts';
@@ -13,7 +13,7 @@ import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
 import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
-import { isTombstone, usableVersions } from './state.ts';
+import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
 import type { Operation } from './usage.ts';
 
 /** One request, as a door hands it in. */
@@ -25,8 +25,11 @@ export interface Call {
   readonly source: string;
 }
 
-/** What a decided operation adds to its audit record. */
-export type AuditFacts = Pick<AuditEvent, 'key' | 'version' | 'algorithm' | 'bits' | 'objectIds' | 'detail'>;
+/** Names a key within the vault of the call: its id, or the name that it has while it lives. */
+export type KeyAddress = string | { readonly name: string };
+
+/** What a decided operation adds to its audit record; `event` where only the outcome tells what happened. */
+export type AuditFacts = Pick<AuditEvent, 'key' | 'version' | 'algorithm' | 'bits' | 'objectIds' | 'detail'> & Partial<Pick<AuditEvent, 'event'>>;
 
 export interface Outcome<T> {
   readonly value: T;
@@ -50,6 +53,9 @@ export interface PresentedCertificate {
   readonly serial: string;
   readonly okmsDomain: string | null;
 }
+
+/** Keys that live, or those that were deleted softly. */
+type Which = 'living' | 'deleted';
 
 const KEYS_CACHED = 10_000;
 const PRINCIPALS_CACHED = 1_000;
@@ -109,13 +115,30 @@ export class Gate {
   ): Promise<T> {
     return this.#recorded(call, operation.event, keyId, async () => {
       const key = await this.#admit(call, operation.permission, keyId);
-      if (!key.usages.includes(operation.usage)) {
-        throw new KmsError('wrong-usage', `the key lacks the usage ${operation.usage}`);
-      }
+      if (!key.usages.includes(operation.usage)) throw lacksUsage(operation.usage);
       if (!operation.kinds.includes(key.kind)) {
         throw new KmsError('wrong-usage', `expected a key of type ${operation.kinds.join(' or ')}, this one is ${key.kind}`);
       }
       return work(key, usableVersions(key, operation, this.#options.now()));
+    });
+  }
+
+  /**
+   * Runs an operation with one version.
+   * @param versionId null for the newest
+   * @param read what the caller wants done; looked at when the key is found, and before its state
+   */
+  async useVersion<T, Input>(
+    call: Call,
+    operation: Operation,
+    { key: address, versionId }: { readonly key: KeyAddress; readonly versionId: string | null },
+    read: (key: Key, version: KeyVersion) => Input,
+    work: (input: Input, key: Key, version: KeyVersion) => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#recorded(call, operation.event, address, async (found) => {
+      const key = await this.#admit(call, operation.permission, address, found);
+      const input = read(key, versionOf(key, versionId));
+      return work(input, key, usableVersion(key, versionId, operation, this.#options.now()));
     });
   }
 
@@ -124,10 +147,11 @@ export class Gate {
     call: Call,
     event: string,
     permission: Permission,
-    keyId: string,
+    address: KeyAddress,
     work: (key: Key) => Promise<Outcome<T>>,
+    which: Which = 'living',
   ): Promise<T> {
-    return this.#recorded(call, event, keyId, async () => work(await this.#admit(call, permission, keyId)));
+    return this.#recorded(call, event, address, async (found) => work(await this.#admit(call, permission, address, found, which)));
   }
 
   /** Runs a change of one key, as the store has it now. */
@@ -135,10 +159,26 @@ export class Gate {
     call: Call,
     event: string,
     permission: Permission,
-    keyId: string,
+    address: KeyAddress,
     work: (key: Key) => Promise<Outcome<T>>,
+    which: Which = 'living',
   ): Promise<T> {
-    return this.#changing(call, () => this.look(call, event, permission, keyId, work));
+    return this.#changing(call, () => this.look(call, event, permission, address, work, which));
+  }
+
+  /** Runs a change of the key of this name, or the making of it: `work` is given the key where there is one. */
+  async manageNamed<T>(
+    call: Call,
+    event: string,
+    permission: Permission,
+    name: string,
+    work: (key: Key | undefined) => Promise<Outcome<T>>,
+  ): Promise<T> {
+    return this.#changing(call, () => this.#recorded(call, event, { name }, async (found) => {
+      const key = await this.#seek(call, permission, { name });
+      if (key !== undefined) found(key);
+      return work(key);
+    }));
   }
 
   /** Runs an operation of the vault that needs no key. */
@@ -160,11 +200,15 @@ export class Gate {
   }
 
   /** For listings: which of these keys the caller may see. Each page is one decision in the audit. */
-  async list<T>(call: Call, work: (mayGet: (key: Key) => boolean) => Promise<Outcome<T>>): Promise<T> {
+  async list<T>(
+    call: Call,
+    work: (mayGet: (key: Key) => boolean) => Promise<Outcome<T>>,
+    permission: 'key/get' | 'key/deleted/get' = 'key/get',
+  ): Promise<T> {
     return this.#recorded(call, 'key.list', undefined, async () => {
       const assignments = await this.#assignmentsOf(call.principal);
-      const mayGet = (key: Key): boolean => isAllowed(assignments, 'key/get', call.vault.id, key.id);
-      if (!assignments.some(({ vaultId }) => vaultId === null || vaultId === call.vault.id)) throw forbidden('key/get');
+      const mayGet = (key: Key): boolean => isAllowed(assignments, permission, call.vault.id, key.id);
+      if (!assignments.some(({ vaultId }) => vaultId === null || vaultId === call.vault.id)) throw forbidden(permission);
       return work(mayGet);
     });
   }
@@ -191,11 +235,33 @@ export class Gate {
     }
   }
 
-  async #admit(call: Call, permission: Permission, keyId: string): Promise<Key> {
-    await this.#authorise(call, permission, keyId);
-    const key = await this.#keys.get(`${call.vault.id} ${keyId}`, () =>
-      this.#options.store.findKey(call.vault.id, keyId));
-    if (key === undefined || isTombstone(key)) throw new KmsError('not-found', 'no such key');
+  async #admit(
+    call: Call,
+    permission: Permission,
+    address: KeyAddress,
+    found: (key: Key) => void = () => undefined,
+    which: Which = 'living',
+  ): Promise<Key> {
+    const key = await this.#seek(call, permission, address);
+    if (key !== undefined) found(key);
+    if (key === undefined || isTombstone(key) || (key.deletion === null) !== (which === 'living')) {
+      throw new KmsError('not-found', which === 'living' ? 'no such key' : 'no such deleted key');
+    }
+    return key;
+  }
+
+  /** Nobody who has no rights with any key learns of one. @throws KmsError `forbidden` */
+  async #seek(call: Call, permission: Permission, address: KeyAddress): Promise<Key | undefined> {
+    const { store } = this.#options;
+    const { vault, principal } = call;
+    if (typeof address === 'string') {
+      await this.#authorise(call, permission, address);
+      return this.#keys.get(`${vault.id} ${address}`, () => store.findKey(vault.id, address));
+    }
+    if (!isAllowedSomewhere(await this.#assignmentsOf(principal), permission, vault.id)) throw forbidden(permission);
+    const name = address.name.toLowerCase();
+    const key = await this.#keys.get(`${vault.id} name ${name}`, () => store.findKeyByName(vault.id, name));
+    await this.#authorise(call, permission, key?.id ?? null);
     return key;
   }
 
@@ -212,15 +278,15 @@ export class Gate {
   async #recorded<T>(
     call: Call,
     event: string,
-    key: string | undefined,
-    decide: () => Promise<Outcome<T>>,
+    address: KeyAddress | undefined,
+    decide: (found: (key: Key) => void) => Promise<Outcome<T>>,
   ): Promise<T> {
     const { audit } = this.#options;
     if (!audit.healthy()) throw new KmsError('audit-unavailable', 'the audit log cannot be written', { retryAfter: 2 });
-    const about = { event, ...callFacts(call), ...(key === undefined ? {} : { key }) };
+    let about: Omit<AuditEvent, 'result'> = { event, ...callFacts(call), ...(typeof address === 'string' && { key: address }) };
     let outcome: Outcome<T>;
     try {
-      outcome = await decide();
+      outcome = await decide(({ id }) => { about = { ...about, key: id }; });
     } catch (thrown) {
       const error = asKmsError(thrown);
       const result = isTransient(error.code) || error.code === 'internal' ? 'failed' : 'refused';

@@ -4,7 +4,7 @@ import type { ClearMaterial, KeyShape } from '../crypto/engine.ts';
 import { KmsError } from '../errors.ts';
 import type { NewKey } from '../store/store.ts';
 import type { AuditFacts, Call } from './access.ts';
-import type { Key, KeyVersion, Usage, Vault } from './key.ts';
+import type { Key, KeyVersion, Tags, Usage, Vault } from './key.ts';
 import { makingDetail } from './making.ts';
 import { idsOf } from './material.ts';
 
@@ -12,12 +12,25 @@ import { idsOf } from './material.ts';
 export interface KeyNames {
   /** UUID chosen by the caller, or null. */
   readonly id: string | null;
+  /** Unique in the vault; null: the id. */
+  readonly name: string | null;
+  readonly namedHsm: boolean;
   readonly label: string;
   readonly context: string | null;
 }
 
+/** What the creator of a version says of it. */
+export interface VersionSpec {
+  readonly enabled: boolean;
+  readonly nbfMs: number | null;
+  readonly expMs: number | null;
+  readonly tags: Tags;
+}
+
+export const PLAIN_VERSION: VersionSpec = { enabled: true, nbfMs: null, expMs: null, tags: [] };
+
 /** A key to be made; checked by the door, complete. */
-export interface KeySpec extends KeyShape, KeyNames {}
+export interface KeySpec extends KeyShape, KeyNames, VersionSpec {}
 
 /** A key of elsewhere, complete and consistent. */
 export interface Imported {
@@ -26,7 +39,7 @@ export interface Imported {
 }
 
 /** A key to be imported; it is read when the caller has proved to be allowed. */
-export interface ImportSpec extends KeyNames {
+export interface ImportSpec extends KeyNames, VersionSpec {
   /** Said beside the key, or null; must agree with it. */
   readonly bits: number | null;
   /** Whether it is, or may be, a key that nobody may know. */
@@ -71,7 +84,8 @@ export function newKey(call: Call, spec: KeySpec, { keyId, origin, nowMs }: Birt
   return {
     vaultId: call.vault.id,
     id: keyId,
-    name: keyId,
+    name: spec.name ?? keyId,
+    namedHsm: spec.namedHsm,
     label: spec.label,
     context: spec.context,
     kind: spec.kind,
@@ -87,5 +101,6 @@ export function newKey(call: Call, spec: KeySpec, { keyId, origin, nowMs }: Birt
     deactivationReason: null,
     compromisedMs: null,
     destroyedMs: null,
+    deletion: null,
   };
 }

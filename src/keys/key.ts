@@ -7,7 +7,8 @@
 
 export type Kind = 'oct' | 'RSA' | 'EC';
 
-export type Curve = 'P-256' | 'P-384' | 'P-521';
+/** `P-256K` is secp256k1 (RFC 8812 §3.1 names it so). */
+export type Curve = 'P-256' | 'P-384' | 'P-521' | 'P-256K';
 
 /** Permitted operations of a key, as RFC 7517 §4.3 spells them. */
 export type Usage = 'sign' | 'verify' | 'encrypt' | 'decrypt' | 'wrapKey' | 'unwrapKey';
@@ -49,7 +50,16 @@ export type Permission =
   | 'key/dataKey/decrypt'
   | 'key/sign'
   | 'key/verify'
+  | 'key/wrapKey'
   | 'key/unwrapKey'
+  | 'key/recover'
+  | 'key/purge'
+  | 'key/deleted/get'
+  | 'key/backup'
+  | 'key/restore'
+  | 'key/release'
+  | 'key/rotationPolicy/get'
+  | 'key/rotationPolicy/update'
   | 'random/get';
 
 export interface Vault {
@@ -80,6 +90,9 @@ export interface KeyObject {
   readonly proof: Uint8Array;
 }
 
+/** At most 15; names and values of at most 256 characters. */
+export type Tags = readonly (readonly [name: string, value: string])[];
+
 export interface KeyVersion {
   /** 32 hex characters. */
   readonly id: string;
@@ -91,6 +104,12 @@ export interface KeyVersion {
   readonly expMs: number | null;
   readonly createdMs: number;
   readonly updatedMs: number;
+  /** Written only by the Key Vault door; never more than `madeFor`. */
+  readonly usages: readonly Usage[];
+  /** What its objects were made for. */
+  readonly madeFor: readonly Usage[];
+  /** Names are unique; empty for none. */
+  readonly tags: Tags;
   /** SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7); null for `oct`. */
   readonly publicKey: Uint8Array | null;
   readonly objects: readonly KeyObject[];
@@ -111,8 +130,11 @@ export interface Key {
   /** Key size of `oct` or modulus length of `RSA`, in bits; null for `EC`. */
   readonly bits: number | null;
   readonly curve: Curve | null;
+  /** Of the newest version; of a tombstone, of the first. */
   readonly usages: readonly Usage[];
   readonly origin: Origin;
+  /** Whether its creator named an HSM in the type of the key; every key is in one. */
+  readonly namedHsm: boolean;
   /** Whether the material may be backed up; fixed at creation (design §5). */
   readonly backupClass: 'never' | 'born-wrapped';
   readonly state: KeyState;
@@ -122,11 +144,30 @@ export interface Key {
   readonly deactivationReason: RevocationReason | null;
   readonly compromisedMs: number | null;
   readonly destroyedMs: number | null;
+  /** Deleted softly: since when, and until when it can be recovered. Null for what lives and for what is destroyed. */
+  readonly deletion: Deletion | null;
   /** Position in the vault, in order of creation; carries paging. */
   readonly ordinal: number;
   readonly revision: number;
   /** Ascending ordinal; the last is the newest. Empty for a tombstone. */
   readonly versions: readonly KeyVersion[];
+}
+
+export interface Deletion {
+  readonly atMs: number;
+  readonly scheduledPurgeMs: number;
+}
+
+/** A program that gets access tokens by a secret. */
+export interface TokenClient {
+  /** UUID. */
+  readonly id: string;
+  readonly subject: string;
+  /** SHA-256 of the secret. */
+  readonly secretHash: Uint8Array;
+  readonly createdMs: number;
+  readonly revokedMs: number | null;
+  readonly revision: number;
 }
 
 /** An access certificate as the server knows it; found by issuer key and serial (design §9). */

@@ -21,11 +21,12 @@ export interface Making {
 
 type Detail = NonNullable<AuditEvent['detail']>;
 
-export function makingDetail(key: Key, { id, objects }: KeyVersion): Detail {
+export function makingDetail(key: Key, { id, objects, madeFor }: KeyVersion): Detail {
   return {
     versionId: id,
     kind: key.kind,
-    usages: key.usages.join(' '),
+    name: key.name,
+    usages: madeFor.join(' '),
     origin: key.origin,
     backupClass: key.backupClass,
     objects: objects.map(({ family, objectId }) => `${family}:${objectId}`).join(' '),

@@ -8,7 +8,8 @@ import { randomHex } from '../bytes.ts';
 import { type ClearMaterial, type CryptoEngine, type KeyShape, planObjects, type PlannedObject } from '../crypto/engine.ts';
 import { asKmsError, type KmsError } from '../errors.ts';
 import type { Announcement, KeyStore, NewVersion } from '../store/store.ts';
-import type { Family, Key, Vault } from './key.ts';
+import type { VersionSpec } from './birth.ts';
+import type { Family, Key, Usage, Vault } from './key.ts';
 import { familiesFor } from './usage.ts';
 
 export interface MaterialOptions {
@@ -22,7 +23,11 @@ export interface MaterialOptions {
 export interface Target {
   readonly vault: Vault;
   readonly keyId: string;
+  /** Its usages are what the objects are made for. */
   readonly shape: KeyShape;
+  readonly version: VersionSpec;
+  /** Of the version; those of the shape where it is absent. */
+  readonly usages?: readonly Usage[];
   readonly requestId: string;
   /** Material of elsewhere; absent for material that the token makes. The caller wipes it. */
   readonly clear?: Pick<ClearMaterial, 'material' | 'publicKey'>;
@@ -44,7 +49,7 @@ export class Material {
 
   async make(target: Target, { announce, commit }: Steps): Promise<Key> {
     const { engine, bootId, now } = this.#options;
-    const { shape, vault, keyId, clear } = target;
+    const { shape, vault, keyId, clear, version } = target;
     engine.assertAvailable();
     const families = clear?.material === null ? PUBLIC_ONLY : familiesFor(shape.kind, shape.usages, vault);
     const planned = planObjects(engine.servable(shape, families));
@@ -56,8 +61,9 @@ export class Material {
         ? await engine.generate(shape, id, planned)
         : await engine.importKey(shape, id, planned, clear.material, clear.publicKey);
       const createdMs = now();
-      const times = { nbfMs: null, expMs: null, createdMs, updatedMs: createdMs };
-      return await commit(intent.id, { id, enabled: true, ...times, ...material });
+      const uses = { usages: target.usages ?? shape.usages, madeFor: shape.usages };
+      const { enabled, nbfMs, expMs, tags } = version;
+      return await commit(intent.id, { id, enabled, nbfMs, expMs, tags, createdMs, updatedMs: createdMs, ...uses, ...material });
     } catch (error) {
       return await this.#afterFailure(asKmsError(error), intent, id, target.requestId);
     }

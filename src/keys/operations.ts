@@ -10,7 +10,7 @@ import { decryptionFailed, invalidField, KmsError } from '../errors.ts';
 import type { Call, Gate, Outcome } from './access.ts';
 import type { Invocations } from './invocations.ts';
 import type { Curve, Family, Key, KeyObject, KeyVersion, Kind } from './key.ts';
-import { OPERATIONS, type Operation } from './usage.ts';
+import { OPERATIONS, type Operation, shapeOf } from './usage.ts';
 
 export { contentEncryption } from '../crypto/algorithms.ts';
 
@@ -51,15 +51,15 @@ export class KeyOperations {
 
   /** AES-GCM under the newest version. */
   encrypt(call: Call, keyId: string, bind: Bind, plaintext: Uint8Array): Promise<SealedUnder> {
-    return this.#gate.use(call, OPERATIONS.encrypt, keyId, async (key, [version]) => {
-      const sealed = await this.#seal(OPERATIONS.encrypt, key, version, bind, plaintext);
+    return this.#gate.use(call, OPERATIONS.seal, keyId, async (key, [version]) => {
+      const sealed = await this.#seal('gcm', key, version, bind, plaintext);
       return outcome({ ...sealed, key, version }, version, key);
     });
   }
 
   /** @throws KmsError `decryption-failed`, the same whatever does not fit */
   decrypt(call: Call, keyId: string, open: Open): Promise<Uint8Array> {
-    return this.#unseal(call, OPERATIONS.decrypt, keyId, open);
+    return this.#unseal(call, OPERATIONS.unseal, 'gcm', keyId, open);
   }
 
   /**
@@ -75,7 +75,7 @@ export class KeyOperations {
     return this.#gate.use(call, OPERATIONS.createDataKey, keyId, async (key, [version]) => {
       const plaintext = await this.#engine.random(bytes);
       try {
-        const sealed = await this.#seal(OPERATIONS.createDataKey, key, version, bind, plaintext);
+        const sealed = await this.#seal('dk', key, version, bind, plaintext);
         return outcome({ plaintext, sealed: { ...sealed, key, version } }, version, key);
       } catch (error) {
         wipe(plaintext);
@@ -85,27 +85,27 @@ export class KeyOperations {
   }
 
   decryptDataKey(call: Call, keyId: string, open: Open): Promise<Uint8Array> {
-    return this.#unseal(call, OPERATIONS.decryptDataKey, keyId, open);
+    return this.#unseal(call, OPERATIONS.decryptDataKey, 'dk', keyId, open);
   }
 
   /** @returns raw signature: modulus length, or r‖s of fixed width */
   sign(call: Call, keyId: string, input: ToSign): Promise<Uint8Array> {
-    return this.#gate.use(call, OPERATIONS.sign, keyId, async (key, [version]) => {
+    return this.#gate.use(call, OPERATIONS.signMessage, keyId, async (key, [version]) => {
       const algorithm = fitting(key, input.alg);
-      const object = objectOf(version, OPERATIONS.sign.family);
-      const signature = await this.#engine.sign(object, key, algorithm, digestOf(algorithm, input));
+      const object = objectOf(version, 'private');
+      const signature = await this.#engine.sign(object, shapeOf(key, version), algorithm, digestOf(algorithm, input));
       return outcome(signature, version, key, algorithm.alg);
     });
   }
 
   /** The signature names no version, so every usable one is tried, newest first. */
   verify(call: Call, keyId: string, input: ToSign, signature: Uint8Array): Promise<boolean> {
-    return this.#gate.use(call, OPERATIONS.verify, keyId, async (key, versions) => {
+    return this.#gate.use(call, OPERATIONS.verifyMessage, keyId, async (key, versions) => {
       const algorithm = fitting(key, input.alg);
       const hashed = digestOf(algorithm, input);
       for (const version of versions) {
-        const object = objectOf(version, OPERATIONS.verify.family);
-        const valid = await this.#engine.verify(object, key, algorithm, hashed, signature);
+        const object = objectOf(version, 'public');
+        const valid = await this.#engine.verify(object, shapeOf(key, version), algorithm, hashed, signature);
         if (valid) return outcome(true, version, key, algorithm.alg);
       }
       return outcome(false, versions[0], key, algorithm.alg);
@@ -120,18 +120,18 @@ export class KeyOperations {
     }));
   }
 
-  async #seal(operation: Operation, key: Key, version: KeyVersion, bind: Bind, plaintext: Uint8Array): Promise<Sealed> {
-    const object = objectOf(version, operation.family);
+  async #seal(family: Family, key: Key, version: KeyVersion, bind: Bind, plaintext: Uint8Array): Promise<Sealed> {
+    const object = objectOf(version, family);
     await this.#invocations.take(object.objectId, key.origin);
     return this.#engine.encryptGcm(object, bind(key, version), plaintext);
   }
 
-  #unseal(call: Call, operation: Operation, keyId: string, open: Open): Promise<Uint8Array> {
+  #unseal(call: Call, operation: Operation, family: Family, keyId: string, open: Open): Promise<Uint8Array> {
     return this.#gate.use(call, operation, keyId, async (key, versions) => {
       const sealed = open(key);
       const version = versions.find(({ ordinal }) => ordinal === sealed?.ordinal);
       if (sealed === undefined || version === undefined) throw decryptionFailed();
-      const plaintext = await this.#engine.decryptGcm(objectOf(version, operation.family), sealed.aad, sealed);
+      const plaintext = await this.#engine.decryptGcm(objectOf(version, family), sealed.aad, sealed);
       return outcome(plaintext, version, key);
     });
   }
@@ -160,6 +160,6 @@ function fitting(key: Key, alg: string): SignatureAlgorithm {
 function digestOf(algorithm: SignatureAlgorithm, { message, isDigest }: ToSign): Uint8Array {
   if (!isDigest) return digest(algorithm, message);
   const expected = digestBytes(algorithm);
-  if (message.length === expected) return message;
+  if (expected === null || message.length === expected) return message;
   throw invalidField('message', `expected a digest of ${expected} bytes for ${algorithm.alg}`);
 }

@@ -197,8 +197,9 @@ class Planner {
     if (making.origin !== 'generated') return 'it was imported: nothing tells whether the object is the one that came';
     try {
       const material = await this.#options.engine.recognise(making.shape, making.versionId, making.objects);
-      const { atMs } = making;
-      return { id: making.versionId, enabled: true, nbfMs: null, expMs: null, createdMs: atMs, updatedMs: atMs, ...material };
+      const { atMs, shape } = making;
+      const uses = { usages: shape.usages, madeFor: shape.usages, tags: [] };
+      return { id: making.versionId, enabled: true, nbfMs: null, expMs: null, createdMs: atMs, updatedMs: atMs, ...uses, ...material };
     } catch (thrown) {
       const error = asKmsError(thrown);
       if (LOSSES.has(error.code)) return error.message;
@@ -240,5 +241,7 @@ function newKey({ vaultId, keyId }: Place, making: Making, restriction: Restrict
     deactivationReason: restriction?.reason ?? 'unspecified',
     compromisedMs: restriction?.compromisedMs ?? null,
     destroyedMs: restriction?.destroyedMs ?? null,
+    namedHsm: true,
+    deletion: null,
   };
 }

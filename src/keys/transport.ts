@@ -6,7 +6,7 @@ import { asKmsError, decryptionFailed, invalidField } from '../errors.ts';
 import type { Call, Gate } from './access.ts';
 import type { Key, KeyVersion } from './key.ts';
 import { objectOf } from './operations.ts';
-import { OPERATIONS } from './usage.ts';
+import { OPERATIONS, shapeOf } from './usage.ts';
 
 export { CONTENT_ENCRYPTIONS, type ContentEncryption, type RsaEncryption } from '../crypto/engine.ts';
 
@@ -56,7 +56,7 @@ export class TransportKeys {
 
   async #contentKey(key: Key, version: KeyVersion, { alg, encryptedKey }: Wrapped): Promise<Uint8Array | undefined> {
     try {
-      return await this.#engine.decryptRsa(objectOf(version, OPERATIONS.openImport.family), key, alg, encryptedKey);
+      return await this.#engine.decryptRsa(objectOf(version, 'private'), shapeOf(key, version), alg, encryptedKey);
     } catch (error) {
       if (asKmsError(error).code === 'decryption-failed') return undefined;
       throw error;

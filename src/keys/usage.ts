@@ -1,9 +1,10 @@
 /**
- * One row per operation on key material: which usage it needs, which permission, whether it applies or processes
- * protection (SP 800-57 part 1 §5.3), and which token object serves it. And which objects a key needs.
+ * One row per operation on key material: which usage it needs, which permission, and whether it applies or processes
+ * protection (SP 800-57 part 1 §5.3). And which objects a key needs.
  */
 
-import type { Family, Key, Kind, Permission, Usage, Vault } from './key.ts';
+import type { KeyShape } from '../crypto/engine.ts';
+import type { Family, Key, KeyVersion, Kind, Permission, Usage, Vault } from './key.ts';
 
 export interface Operation {
   /** Name in the audit. */
@@ -13,21 +14,29 @@ export interface Operation {
   readonly direction: 'apply' | 'process';
   /** Kinds of key that can serve it; a key of another kind may have the usage for what it serves elsewhere. */
   readonly kinds: readonly Kind[];
-  readonly family: Family;
 }
 
 const SECRET: readonly Kind[] = ['oct'];
 const PAIR: readonly Kind[] = ['RSA', 'EC'];
+const ANY: readonly Kind[] = ['oct', 'RSA', 'EC'];
 
 export const OPERATIONS = {
-  encrypt: operation('encrypt', 'encrypt', 'key/encrypt', 'apply', SECRET, 'gcm'),
-  decrypt: operation('decrypt', 'decrypt', 'key/decrypt', 'process', SECRET, 'gcm'),
-  createDataKey: operation('datakey.create', 'wrapKey', 'key/dataKey/create', 'apply', SECRET, 'dk'),
-  decryptDataKey: operation('datakey.decrypt', 'unwrapKey', 'key/dataKey/decrypt', 'process', SECRET, 'dk'),
-  sign: operation('sign', 'sign', 'key/sign', 'apply', PAIR, 'private'),
-  verify: operation('verify', 'verify', 'key/verify', 'process', PAIR, 'public'),
+  /** Into a format that names key and version, and out of it. */
+  seal: operation('encrypt', 'encrypt', 'key/encrypt', 'apply', SECRET),
+  unseal: operation('decrypt', 'decrypt', 'key/decrypt', 'process', SECRET),
+  createDataKey: operation('datakey.create', 'wrapKey', 'key/dataKey/create', 'apply', SECRET),
+  decryptDataKey: operation('datakey.decrypt', 'unwrapKey', 'key/dataKey/decrypt', 'process', SECRET),
+  signMessage: operation('sign', 'sign', 'key/sign', 'apply', PAIR),
+  verifyMessage: operation('verify', 'verify', 'key/verify', 'process', PAIR),
   /** Of the key that an import was wrapped for. */
-  openImport: operation('unwrap', 'unwrapKey', 'key/unwrapKey', 'process', ['RSA'], 'private'),
+  openImport: operation('unwrap', 'unwrapKey', 'key/unwrapKey', 'process', ['RSA']),
+  /** With any algorithm that fits the key. */
+  encrypt: operation('encrypt', 'encrypt', 'key/encrypt', 'apply', ANY),
+  decrypt: operation('decrypt', 'decrypt', 'key/decrypt', 'process', ANY),
+  wrapKey: operation('wrap', 'wrapKey', 'key/wrapKey', 'apply', ANY),
+  unwrapKey: operation('unwrap', 'unwrapKey', 'key/unwrapKey', 'process', ANY),
+  sign: operation('sign', 'sign', 'key/sign', 'apply', ANY),
+  verify: operation('verify', 'verify', 'key/verify', 'process', ANY),
 } as const satisfies Readonly<Record<string, Operation>>;
 
 function operation(
@@ -36,9 +45,8 @@ function operation(
   permission: Permission,
   direction: Operation['direction'],
   kinds: readonly Kind[],
-  family: Family,
 ): Operation {
-  return { event: `key.${event}`, usage, permission, direction, kinds, family };
+  return { event: `key.${event}`, usage, permission, direction, kinds };
 }
 
 /** What somebody who holds only the public half can do. */
@@ -70,6 +78,11 @@ export function defaultUsages(kind: Kind, publicOnly = false): readonly Usage[] 
 /** Whether there is no private half to it. */
 export function isPublicOnly({ origin }: Pick<Key, 'origin'>): boolean {
   return origin === 'imported-public';
+}
+
+/** What the objects of a version were made as, whatever its usages are now. */
+export function shapeOf({ kind, bits, curve }: Key, { madeFor }: Pick<KeyVersion, 'madeFor'>): KeyShape {
+  return { kind, bits, curve, usages: madeFor };
 }
 
 /** Token objects one version of such a key consists of (design §4). */

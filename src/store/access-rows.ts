@@ -3,11 +3,13 @@
  * together, and a member added to a domain type fails to compile here until it has a column.
  */
 
-import type { Assignment, Credential, Installation, InternalKey, Vault } from '../keys/key.ts';
+import type { Assignment, Credential, Installation, InternalKey, TokenClient, Vault } from '../keys/key.ts';
 import type { Unsealed } from './changes.ts';
 import { flag, type Fresh } from './rows.ts';
 import type { VaultChange } from './store.ts';
-import type { AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, VaultTable } from './schema.ts';
+import type {
+  AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, TokenClientTable, VaultTable,
+} from './schema.ts';
 
 export function installationRow(of: Fresh<Installation>): Unsealed<'installation'> {
   return {
@@ -139,6 +141,21 @@ export function toAssignment(row: AssignmentTable): Assignment {
     vaultId: row.vault_id,
     keyId: row.key_id,
     createdMs: row.created_ms,
+    revision: row.revision,
+  };
+}
+
+export function tokenClientRow(of: Fresh<TokenClient>): Unsealed<'token_client'> {
+  return { id: of.id, subject: of.subject, secret_hash: of.secretHash, created_ms: of.createdMs, revoked_ms: of.revokedMs };
+}
+
+export function toTokenClient(row: TokenClientTable): TokenClient {
+  return {
+    id: row.id,
+    subject: row.subject,
+    secretHash: row.secret_hash,
+    createdMs: row.created_ms,
+    revokedMs: row.revoked_ms,
     revision: row.revision,
   };
 }

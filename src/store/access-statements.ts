@@ -2,7 +2,7 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, Credential, Installation, Vault } from '../keys/key.ts';
+import type { Assignment, Credential, Installation, TokenClient, Vault } from '../keys/key.ts';
 import * as rows from './access-rows.ts';
 import type { Changes } from './changes.ts';
 import type { Damage } from './evidence.ts';
@@ -110,6 +110,31 @@ export async function insertAssignment(changes: Changes, assignment: Omit<Assign
   if (same !== undefined) return same;
   await changes.insert('assignment', rows.assignmentRow(assignment));
   return { ...assignment, revision: 0 };
+}
+
+export async function findTokenClient(db: Db, macs: StoreMacs, id: string): Promise<Loaded<TokenClient | undefined>> {
+  const row = await db.selectFrom('token_client').selectAll().where('id', '=', id).executeTakeFirst();
+  if (row === undefined) {
+    const gone = await wasRemoved(db, 'token_client', id);
+    return { value: undefined, damage: gone ? [{ table: 'token_client', row: id, reason: 'removed' }] : [] };
+  }
+  return { value: rows.toTokenClient(row), damage: await damageIn(db, macs, 'token_client', [row]) };
+}
+
+export async function listTokenClients(db: Db, macs: StoreMacs): Promise<Loaded<readonly TokenClient[]>> {
+  const found = await db.selectFrom('token_client').selectAll().orderBy('created_ms').orderBy('id').execute();
+  return { value: found.map(rows.toTokenClient), damage: await damageIn(db, macs, 'token_client', found) };
+}
+
+export async function insertTokenClient(changes: Changes, client: Omit<TokenClient, 'revision'>): Promise<void> {
+  await changes.insert('token_client', rows.tokenClientRow(client));
+}
+
+/** @throws KmsError `not-found` */
+export async function revokeTokenClient(changes: Changes, id: string, revokedMs: number): Promise<void> {
+  const found = await changes.find('token_client', { id });
+  if (found === undefined || found.revoked_ms !== null) throw new KmsError('not-found', 'no such client, or it is revoked');
+  await changes.update('token_client', { id }, null, { revoked_ms: revokedMs });
 }
 
 /** @throws KmsError `conflict` */

@@ -145,8 +145,8 @@ class Scan {
   }
 
   #checkVersion({ version, schema }: BackupHeader): void {
-    if (version === BACKUP_VERSION && schema === SCHEMA_NUMBER) return;
-    throw refused(`it is of version ${version}, schema ${schema}; this program reads version ${BACKUP_VERSION}, schema ${SCHEMA_NUMBER}`);
+    if (version === BACKUP_VERSION && schema <= SCHEMA_NUMBER) return;
+    throw refused(`it is of version ${version}, schema ${schema}; this program reads version ${BACKUP_VERSION}, schema ${SCHEMA_NUMBER} or before`);
   }
 
   #found(): Pick<Trailer, 'lines' | 'sha256' | 'sections'> {

@@ -6,11 +6,11 @@ import type { Key, KeyState } from '../keys/key.ts';
 import type { Changes, Unsealed } from './changes.ts';
 import type { Damage } from './evidence.ts';
 import { FAMILIES } from './families.ts';
-import { keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
+import { changedVersionColumns, keyRow, type KeyPlace, type KeyRows, objectRow, toKey, versionRow } from './key-rows.ts';
 import type { KeyObjectTable, KeyTable, KeyVersionTable, Schema } from './schema.ts';
 import { damaged, journalMac, partsOf, sameBytes, type StoreMacs } from './seal.ts';
 import type { AnyRow } from './sealed-tables.ts';
-import type { KeyPage, NewKey, NewVersion } from './store.ts';
+import type { KeyPage, NamePage, NewKey, NewVersion, VersionChange } from './store.ts';
 import { brokenSeals, damageIn, type Loaded, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
@@ -27,22 +27,74 @@ export async function loadKey(db: Db, macs: StoreMacs, vaultId: string, keyId: s
   return { value: undefined, damage: gone ? [{ table: 'key', row: pk, reason: 'removed' }] : [] };
 }
 
+export async function loadKeyByName(db: Db, macs: StoreMacs, vaultId: string, name: string): Promise<Loaded<Key | undefined>> {
+  const row = await db
+    .selectFrom('key').selectAll().where('vault_id', '=', vaultId).where('live_name', '=', name.toLowerCase()).executeTakeFirst();
+  if (row === undefined) return { value: undefined, damage: [] };
+  const { value: [key], damage } = await withParts(db, macs, vaultId, [row]);
+  return { value: key, damage };
+}
+
 /** Damaged keys are not in the value. */
 export async function loadPage(db: Db, macs: StoreMacs, page: KeyPage): Promise<Loaded<readonly Key[]>> {
   if (page.states.length === 0) return { value: [], damage: [] }; // `in ()` is not SQL everywhere
-  return withParts(db, macs, page.vaultId, await pageQuery(db, page).execute());
+  const rows = await pageQuery(db, page).execute();
+  if (page.softly !== 'as-they-are' && page.states.includes('destroyed')) rows.push(...(await softlyDeletedQuery(db, page).execute()));
+  rows.sort((left, right) => left.ordinal - right.ordinal);
+  return withParts(db, macs, page.vaultId, rows.slice(0, page.limit));
+}
+
+export async function loadNamePage(db: Db, macs: StoreMacs, page: NamePage): Promise<Loaded<readonly Key[]>> {
+  return withParts(db, macs, page.vaultId, await namePageQuery(db, page).execute());
+}
+
+/** The key before the page may be destroyed since, but its row keeps name and ordinal. */
+export function namePageQuery(db: Db, { vaultId, deleted, afterOrdinal, limit }: NamePage) {
+  const before = db
+    .selectFrom('key').select((of) => of.fn<string>('lower', ['name']).as('name'))
+    .where('vault_id', '=', vaultId).where('ordinal', '=', afterOrdinal);
+  return db
+    .selectFrom('key')
+    .selectAll()
+    .where('vault_id', '=', vaultId)
+    .where('live_name', 'is not', null)
+    .$if(afterOrdinal >= 0, (query) => query.where('live_name', '>', before))
+    .where('deleted_ms', deleted ? 'is not' : 'is', null)
+    .orderBy('live_name')
+    .limit(limit);
+}
+
+export async function loadDuePurges(db: Db, macs: StoreMacs, nowMs: number, limit: number): Promise<Loaded<readonly Key[]>> {
+  const rows = await db
+    .selectFrom('key').selectAll().where('deleted_ms', 'is not', null).where('scheduled_purge_ms', '<=', nowMs).limit(limit).execute();
+  const damage: Damage[] = [];
+  const value: Key[] = [];
+  for (const row of rows) {
+    const loaded = await withParts(db, macs, row.vault_id, [row]);
+    value.push(...loaded.value);
+    damage.push(...loaded.damage);
+  }
+  return { value, damage };
+}
+
+function softlyDeletedQuery(db: Db, { vaultId, afterOrdinal, limit }: KeyPage) {
+  return db
+    .selectFrom('key').selectAll()
+    .where('vault_id', '=', vaultId).where('ordinal', '>', afterOrdinal).where('deleted_ms', 'is not', null)
+    .orderBy('ordinal').limit(limit);
 }
 
 const TOMBSTONES: ReadonlySet<KeyState> = new Set(['destroyed', 'destroyed_compromised']);
 
 /** Apart from `loadPage` so that a test can ask the database for its plan. */
-export function pageQuery(db: Db, { vaultId, states, afterOrdinal, limit }: KeyPage) {
+export function pageQuery(db: Db, { vaultId, states, softly, afterOrdinal, limit }: KeyPage) {
   const [only] = states;
   return db
     .selectFrom('key')
     .selectAll()
     .where('vault_id', '=', vaultId)
     .where('ordinal', '>', afterOrdinal)
+    .$if(softly !== 'as-they-are', (query) => query.where('deleted_ms', 'is', null))
     // Each of these has an index of its own, in the order of the page.
     .$if(states.length === 1, (query) => query.where('state', '=', only ?? 'active'))
     .$if(states.length > 1, (query) => query.where('state', 'in', states))
@@ -136,12 +188,17 @@ async function putVersion(changes: Changes, { versions, objects }: Prepared): Pr
 
 /** @throws KmsError `not-found`, `wrong-state` for a key that must not get another version */
 export function assertMayRotate(key: KeyTable | undefined): asserts key is KeyTable {
-  if (key === undefined || key.live_name === null) throw noSuchKey();
+  if (key === undefined || key.live_name === null || key.deleted_ms !== null) throw noSuchKey();
   if (key.state !== 'active') throw new KmsError('wrong-state', `the key is ${key.state}`);
 }
 
-export async function addVersion(changes: Changes, place: KeyPlace, version: NewVersion): Promise<void> {
-  await appendVersion(changes, place, version, await wholeKey(changes, place));
+export async function addVersion(
+  changes: Changes,
+  place: KeyPlace,
+  version: NewVersion,
+  columns: Partial<Unsealed<'key'>>,
+): Promise<void> {
+  await appendVersion(changes, place, version, await wholeKey(changes, place), columns);
 }
 
 /** Whatever the state of the key. @throws KmsError `not-found`, `integrity` */
@@ -163,12 +220,13 @@ async function appendVersion(
   place: KeyPlace,
   version: NewVersion,
   { versions, objects }: Omit<KeyRows, 'key'>,
+  columns: Partial<Unsealed<'key'>> = {},
 ): Promise<void> {
   const ordinal = Math.max(...versions.map((row) => row.ordinal)) + 1;
   const made = prepareVersion(changes, place, ordinal, version);
   await putVersion(changes, made);
   const parts = partsOf([...sealsOf(versions, objects), ...made.seals]);
-  await changes.update('key', { vault_id: place.vaultId, id: place.keyId }, null, { parts });
+  await changes.update('key', { vault_id: place.vaultId, id: place.keyId }, null, { ...columns, parts });
 }
 
 /** The rows of a key that may get another version. @throws KmsError `integrity` when they do not belong together */
@@ -202,6 +260,21 @@ export async function changeKey(
   await changes.update('key', { vault_id: vaultId, id: keyId }, revision, columns);
 }
 
+/** Writes columns of one version; the key row speaks for it, and its revision rises. @throws KmsError as `changeKey`, and `integrity` */
+export async function changeVersion(
+  changes: Changes,
+  { vaultId, keyId, ordinal }: KeyPlace & { readonly ordinal: number },
+  revision: number,
+  change: VersionChange,
+): Promise<void> {
+  const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
+  const { objects } = await wholeParts(changes, key);
+  const place = { vault_id: vaultId, key_id: keyId, ordinal };
+  if (!(await changes.update('key_version', place, null, changedVersionColumns(change)))) throw noSuchKey();
+  const versions = await partsIn(changes.db, 'key_version', vaultId, [keyId]);
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, { parts: partsOf(sealsOf(versions, objects)) });
+}
+
 async function liveKeyAt(changes: Changes, { vaultId, keyId }: KeyPlace, revision: number): Promise<KeyTable> {
   const key = await changes.find('key', { vault_id: vaultId, id: keyId });
   if (key === undefined) throw noSuchKey();
@@ -225,7 +298,9 @@ export async function buryKey(
   const key = await liveKeyAt(changes, { vaultId, keyId }, revision);
   // A forged row below it must not lead to the destruction of somebody else's objects.
   const { objects } = await wholeParts(changes, key);
-  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, { ...columns, live_name: null, parts: null });
+  await changes.update('key', { vault_id: vaultId, id: keyId }, revision, {
+    ...columns, live_name: null, parts: null, deleted_ms: null, scheduled_purge_ms: null,
+  });
   changes.buried();
   return [...new Set(objects.map(({ object_id }) => object_id))];
 }

@@ -82,6 +82,11 @@ export interface KeyTable extends SealColumns {
   deactivation_reason: Key['deactivationReason'];
   compromised_ms: Ms | null;
   destroyed_ms: Ms | null;
+  /** When it was deleted softly, and when it will be destroyed; both null for a living key and for a tombstone. */
+  deleted_ms: Ms | null;
+  scheduled_purge_ms: Ms | null;
+  /** 0 for a key that was asked for without naming an HSM; null is 1. */
+  named_hsm: Flag | null;
   ordinal: number;
   /** SHA-256 over the seals of its versions and objects: one row speaks for all; null for a tombstone. */
   parts: Uint8Array | null;
@@ -98,6 +103,12 @@ export interface KeyVersionTable extends SealColumns {
   created_ms: Ms;
   updated_ms: Ms;
   public_key: Uint8Array | null;
+  /** Null: those of the key. */
+  usages: JsonText | null;
+  /** What it was made for, which `usages` may not exceed; null: the usages of the key. */
+  made_for: JsonText | null;
+  /** Names and values in turn; null for none. */
+  tags: JsonText | null;
 }
 
 export interface KeyObjectTable extends SealColumns {
@@ -147,6 +158,26 @@ export interface AssignmentTable extends SealColumns {
   vault_id: string | null;
   key_id: string | null;
   created_ms: Ms;
+}
+
+/** A program that gets access tokens of the built-in issuer by a secret (RFC 6749 §4.4). */
+export interface TokenClientTable extends SealColumns {
+  id: string;
+  subject: string;
+  /** SHA-256 of the secret, which has 256 random bits. */
+  secret_hash: Uint8Array;
+  created_ms: Ms;
+  revoked_ms: Ms | null;
+}
+
+/** Failed decryptions by which somebody could learn, of one key by one principal (security P-9, P-11). Unsealed. */
+export interface FailureBudgetTable {
+  key_id: string;
+  /** SHA-256 (hex) of vault and principal. */
+  principal: string;
+  window_ms: Ms;
+  last_ms: Ms;
+  failures: number;
 }
 
 /** One row: the end of the journal (integrity §4). */
@@ -238,4 +269,6 @@ export interface Schema {
   intent: IntentTable;
   credential: CredentialTable;
   assignment: AssignmentTable;
+  token_client: TokenClientTable;
+  failure_budget: FailureBudgetTable;
 }

@@ -6,7 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { KmsError } from '../errors.ts';
 import type { JournalTable } from './schema.ts';
-import { type AnyRow, type ColumnType, SCHEMA_NUMBER, TABLES, type Value } from './sealed-tables.ts';
+import { type AnyRow, type ColumnType, SCHEMA_NUMBER, type TableDescription, TABLES, type Value } from './sealed-tables.ts';
 
 /** HMAC-SHA-256 under keys of the installation; 32 bytes each. */
 export interface StoreMacs {
@@ -73,13 +73,21 @@ const ORDERED = Object.fromEntries(
   ]),
 ) as unknown as Readonly<Record<keyof typeof TABLES, readonly (readonly [string, ColumnType])[]>>;
 
+/** Of the first schema, for its rows. */
+const ORDERED_BEFORE = Object.fromEntries(
+  Object.entries(TABLES as Readonly<Record<string, TableDescription>>).map(([table, { since2 = [] }]) => [
+    table,
+    ORDERED[table as keyof typeof TABLES].filter(([name]) => !since2.includes(name)),
+  ]),
+) as unknown as typeof ORDERED;
+
 /** What the seal is taken over. @throws TypeError or RangeError for a value that is none of its type */
-export function sealedBytes(table: keyof typeof TABLES, row: AnyRow): Buffer {
-  const columns = ORDERED[table];
+export function sealedBytes(table: keyof typeof TABLES, row: AnyRow, schema = SCHEMA_NUMBER): Buffer {
+  const columns = (schema === SCHEMA_NUMBER ? ORDERED : ORDERED_BEFORE)[table];
   const number = (name: string): number => Number(row[name] ?? 0);
   return Buffer.concat([
     SEAL,
-    uint32(SCHEMA_NUMBER),
+    uint32(schema),
     field(table),
     uint32(number('epoch')),
     int64(number('seq')),
@@ -97,11 +105,18 @@ export function isSealed(macs: StoreMacs, table: keyof typeof TABLES, row: AnyRo
   const { seal } = row;
   if (!(seal instanceof Uint8Array) || seal.length !== 32) return false;
   try {
-    return timingSafeEqual(seal, sealOf(macs, table, row));
+    return timingSafeEqual(seal, sealOf(macs, table, row)) || isSealedBefore(macs, table, row, seal);
   } catch {
     // A column holds what its type cannot.
     return false;
   }
+}
+
+/** A row that nobody has written since the first schema holds nothing in the columns that it did not have. */
+function isSealedBefore(macs: StoreMacs, table: keyof typeof TABLES, row: AnyRow, seal: Uint8Array): boolean {
+  const { since2 = [] }: TableDescription = TABLES[table];
+  if (since2.some((name) => (row[name] ?? null) !== null)) return false;
+  return timingSafeEqual(seal, macs.seal(sealedBytes(table, row, 1)));
 }
 
 /** The row as the journal keeps it: bytes as hex SHA-256, and without its seal, which has a column. */

@@ -5,8 +5,8 @@
 
 import type { Schema } from './schema.ts';
 
-/** Of the seal; rows of another one are refused, not rewritten. */
-export const SCHEMA_NUMBER = 1;
+/** Of the seals that are written. Rows of an earlier one are taken as they are; of a later one, refused. */
+export const SCHEMA_NUMBER = 2;
 
 /** `json-list` and `json-set` are JSON texts that are taken apart; the order of a set does not count. */
 export type ColumnType = 'text' | 'bytes' | 'int' | 'flag' | 'time' | 'json-list' | 'json-set';
@@ -16,16 +16,19 @@ export interface TableDescription {
   readonly key: readonly string[];
   /** Every column but `seal`. */
   readonly columns: Readonly<Record<string, ColumnType>>;
+  /** Columns that schema 1 did not have; null in its rows. */
+  readonly since2?: readonly string[];
 }
 
 /** Tables in the journal, in an order in which they can be filled. */
 export type SealedTable =
-  | 'installation' | 'internal_key' | 'vault' | 'credential' | 'assignment'
+  | 'installation' | 'internal_key' | 'vault' | 'credential' | 'assignment' | 'token_client'
   | 'key' | 'key_version' | 'key_object' | 'intent';
 
 type Described<T extends SealedTable | 'head' | 'process'> = {
   readonly key: readonly (keyof Schema[T] & string)[];
   readonly columns: Readonly<Record<Exclude<keyof Schema[T] & string, 'seal'>, ColumnType>>;
+  readonly since2?: readonly (keyof Schema[T] & string)[];
 };
 
 const SEALED = { seq: 'int', epoch: 'int', revision: 'int' } as const;
@@ -64,20 +67,28 @@ export const TABLES: { readonly [T in SealedTable | 'head' | 'process']: Describ
       key_id: 'text', created_ms: 'time',
     },
   },
+  token_client: {
+    key: ['id'],
+    columns: { ...SEALED, id: 'text', subject: 'text', secret_hash: 'bytes', created_ms: 'time', revoked_ms: 'time' },
+  },
   key: {
     key: ['vault_id', 'id'],
+    since2: ['deleted_ms', 'scheduled_purge_ms', 'named_hsm'],
     columns: {
       ...SEALED, vault_id: 'text', id: 'text', name: 'text', live_name: 'text', label: 'text', context: 'text',
       kind: 'text', bits: 'int', curve: 'text', usages: 'json-set', origin: 'text', backup_class: 'text', state: 'text',
       created_ms: 'time', activated_ms: 'time', deactivated_ms: 'time', deactivation_reason: 'text',
-      compromised_ms: 'time', destroyed_ms: 'time', ordinal: 'int', parts: 'bytes',
+      compromised_ms: 'time', destroyed_ms: 'time', deleted_ms: 'time', scheduled_purge_ms: 'time', named_hsm: 'flag',
+      ordinal: 'int', parts: 'bytes',
     },
   },
   key_version: {
     key: ['vault_id', 'key_id', 'ordinal'],
+    since2: ['usages', 'made_for', 'tags'],
     columns: {
       ...SEALED, vault_id: 'text', key_id: 'text', ordinal: 'int', id: 'text', enabled: 'flag', nbf_ms: 'time',
       exp_ms: 'time', created_ms: 'time', updated_ms: 'time', public_key: 'bytes',
+      usages: 'json-set', made_for: 'json-set', tags: 'json-list',
     },
   },
   key_object: {

@@ -5,9 +5,10 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, Key, KeyState, Vault } from '../keys/key.ts';
+import type { Assignment, Key, KeyState, TokenClient, Vault } from '../keys/key.ts';
 import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
+import * as budgets from './budget-statements.ts';
 import { Changes, type ChangeContext } from './changes.ts';
 import { compareNext } from './compare.ts';
 import * as counters from './counter-statements.ts';
@@ -22,8 +23,8 @@ import * as processes from './process-statements.ts';
 import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
-  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NewKey, NewVersion, PinLatch, ProcessRow, StreamPosition,
-  VaultChange,
+  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NamePage, NewKey, NewVersion, PinLatch, ProcessRow,
+  StreamPosition, VaultChange, VersionChange,
 } from './store.ts';
 import { type Loaded, loadSteadily } from './verified.ts';
 
@@ -145,8 +146,36 @@ export class StatementStore implements KeyStore {
     return this.#change(requestId, (changes) => access.insertAssignment(changes, assignment));
   }
 
+  tokenClient(id: string) {
+    return this.#whole((db, macs) => access.findTokenClient(db, macs, id));
+  }
+
+  tokenClients() {
+    return this.#partly((db, macs) => access.listTokenClients(db, macs));
+  }
+
+  addTokenClient(client: Omit<TokenClient, 'revision'>, requestId: string) {
+    return this.#change(requestId, (changes) => access.insertTokenClient(changes, client));
+  }
+
+  revokeTokenClient(id: string, revokedMs: number, requestId: string) {
+    return this.#change(requestId, (changes) => access.revokeTokenClient(changes, id, revokedMs));
+  }
+
   findKey(vaultId: string, keyId: string) {
     return this.#whole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
+  }
+
+  findKeyByName(vaultId: string, name: string) {
+    return this.#whole((db, macs) => keys.loadKeyByName(db, macs, vaultId, name));
+  }
+
+  listKeysByName(page: NamePage) {
+    return this.#partly((db, macs) => keys.loadNamePage(db, macs, page));
+  }
+
+  listDuePurges(nowMs: number, limit: number) {
+    return this.#partly((db, macs) => keys.loadDuePurges(db, macs, nowMs, limit));
   }
 
   listKeys(page: KeyPage) {
@@ -176,10 +205,17 @@ export class StatementStore implements KeyStore {
     return this.#change(requestId, (changes) => intents.announceRotate(changes, intent));
   }
 
-  async commitVersion(intentId: string, vaultId: string, keyId: string, version: NewVersion, requestId: string) {
+  async commitVersion(
+    intentId: string,
+    vaultId: string,
+    keyId: string,
+    version: NewVersion,
+    requestId: string,
+    change: Pick<KeyChange, 'origin'> = {},
+  ) {
     return this.#changeKey(requestId, { vaultId, keyId }, async (changes) => {
       await intents.redeem(changes, 'rotate', intentId, vaultId, keyId);
-      await keys.addVersion(changes, { vaultId, keyId }, version);
+      await keys.addVersion(changes, { vaultId, keyId }, version, changedColumns(change));
     });
   }
 
@@ -199,6 +235,15 @@ export class StatementStore implements KeyStore {
     if (isTombstone(change.state)) throw new KmsError('internal', 'only beginDestroy makes a tombstone');
     const place = { vaultId, keyId };
     return this.#changeKey(requestId, place, (changes) => keys.changeKey(changes, place, revision, changedColumns(change)));
+  }
+
+  updateVersion(
+    version: { readonly vaultId: string; readonly keyId: string; readonly ordinal: number },
+    revision: number,
+    change: VersionChange,
+    requestId: string,
+  ) {
+    return this.#changeKey(requestId, version, (changes) => keys.changeVersion(changes, version, revision, change));
   }
 
   async beginDestroy(
@@ -234,6 +279,21 @@ export class StatementStore implements KeyStore {
 
   raiseInvocations(totals: Readonly<Record<string, number>>) {
     return this.#write((db) => counters.raise(db, totals));
+  }
+
+  failures(keyId: string, principal: string) {
+    return this.#guard(async () => {
+      const { reader } = this.#engine;
+      return budgets.failures(reader, keyId, principal, await this.#engine.nowMs(reader));
+    });
+  }
+
+  noteFailure(keyId: string, principal: string) {
+    return this.#write(async (db) => {
+      const nowMs = await this.#engine.nowMs(db);
+      await budgets.forgetFailures(db, nowMs);
+      return budgets.noteFailure(db, keyId, principal, nowMs);
+    });
   }
 
   enrol(process: Omit<ProcessRow, 'leaseMs' | 'state' | 'settledMs'>) {

@@ -15,12 +15,16 @@
 import type {
   Assignment,
   Credential,
+  Deletion,
   Installation,
   Key,
   KeyObject,
   KeyState,
   KeyVersion,
   RevocationReason,
+  Tags,
+  TokenClient,
+  Usage,
   Vault,
 } from '../keys/key.ts';
 import type { CompareCursor, Damage, Head, StoreMacs, Witness, WitnessVerdict } from './evidence.ts';
@@ -58,11 +62,34 @@ export type NewVersion = Omit<KeyVersion, 'revision' | 'ordinal' | 'objects'> & 
 /** What may change on a live key. Members left out stay as they are. */
 export interface KeyChange {
   readonly label?: string;
+  /** By a version that came from elsewhere. */
+  readonly origin?: Key['origin'];
   readonly state?: KeyState;
   readonly activatedMs?: number | null;
   readonly deactivatedMs?: number | null;
   readonly deactivationReason?: RevocationReason | null;
   readonly compromisedMs?: number | null;
+  readonly deletion?: Deletion | null;
+}
+
+/** What may change on a version. Members left out stay as they are. */
+export interface VersionChange {
+  readonly updatedMs: number;
+  readonly enabled?: boolean;
+  readonly nbfMs?: number | null;
+  readonly expMs?: number | null;
+  readonly usages?: readonly Usage[];
+  readonly tags?: Tags;
+}
+
+/** Keys by name, in its order. */
+export interface NamePage {
+  readonly vaultId: string;
+  /** Those deleted softly, or the others. */
+  readonly deleted: boolean;
+  /** Ordinal of the key before the page; -1 for the first page. */
+  readonly afterOrdinal: number;
+  readonly limit: number;
 }
 
 /** What may change on a vault. Members left out stay as they are; purge protection cannot be taken away. */
@@ -77,9 +104,17 @@ export interface VaultChange {
 export interface KeyPage {
   readonly vaultId: string;
   readonly states: readonly KeyState[];
+  /** Whether keys that were deleted softly count as `destroyed`, which is so unless the page is of whatever has objects. */
+  readonly softly?: 'destroyed' | 'as-they-are';
   /** Keys with a greater ordinal only; -1 for the first page. */
   readonly afterOrdinal: number;
   readonly limit: number;
+}
+
+/** Of one key and principal, in the hour that began with the first. */
+export interface Failures {
+  readonly count: number;
+  readonly sinceLastMs: number;
 }
 
 /** A server process and its audit stream, as all processes know it. */
@@ -219,13 +254,25 @@ export interface KeyStore {
   /** @returns the one that is there already, where principal, role and scope are the same */
   assign(assignment: Omit<Assignment, 'revision'>, requestId: string): Promise<Assignment>;
 
+  tokenClient(id: string): Promise<TokenClient | undefined>;
+  tokenClients(): Promise<readonly TokenClient[]>;
+  addTokenClient(client: Omit<TokenClient, 'revision'>, requestId: string): Promise<void>;
+  /** @throws KmsError `not-found` when there is no such client, or it is revoked */
+  revokeTokenClient(id: string, revokedMs: number, requestId: string): Promise<void>;
+
   /**
    * The key with its versions and objects, in any state, tombstones included.
    * @throws KmsError `integrity` when a row of it is damaged, or was removed behind the store's back
    */
   findKey(vaultId: string, keyId: string): Promise<Key | undefined>;
+  /** The key that has this name now, also when it is deleted softly; names differ by more than case. @throws KmsError `integrity` */
+  findKeyByName(vaultId: string, name: string): Promise<Key | undefined>;
   /** Ascending ordinal; damaged keys are left out, and reported. */
   listKeys(page: KeyPage): Promise<readonly Key[]>;
+  /** Ascending name in lower case; damaged keys are left out, and reported. */
+  listKeysByName(page: NamePage): Promise<readonly Key[]>;
+  /** Keys of all vaults whose days of soft deletion are over, some of them. */
+  listDuePurges(nowMs: number, limit: number): Promise<readonly Key[]>;
   /** Keys that are not tombstones, over all vaults. */
   countLiveKeys(): Promise<number>;
   /** CKA_IDs of destroyed keys among these, whether or not their destruction is complete. */
@@ -247,7 +294,14 @@ export interface KeyStore {
    * Makes the announced version the newest of its key; its ordinal follows that of the newest one.
    * @throws KmsError `conflict` when the intent is gone or given up; `not-found`, `wrong-state` as `beginRotate`
    */
-  commitVersion(intentId: string, vaultId: string, keyId: string, version: NewVersion, requestId: string): Promise<Key>;
+  commitVersion(
+    intentId: string,
+    vaultId: string,
+    keyId: string,
+    version: NewVersion,
+    requestId: string,
+    change?: Pick<KeyChange, 'origin'>,
+  ): Promise<Key>;
   /** Gives an intent up before its objects are removed. @throws KmsError `conflict` when it changed or is gone */
   abortIntent(intentId: string, revision: number, requestId: string): Promise<void>;
   /** Removes an intent whose objects are proved gone from the token. Idempotent. */
@@ -256,6 +310,13 @@ export interface KeyStore {
 
   /** @throws KmsError `conflict` when `revision` is not the row's; `not-found` when there is no such key */
   updateKey(vaultId: string, keyId: string, revision: number, change: KeyChange, requestId: string): Promise<Key>;
+  /** @param revision of the key @throws KmsError as `updateKey` */
+  updateVersion(
+    version: { readonly vaultId: string; readonly keyId: string; readonly ordinal: number },
+    revision: number,
+    change: VersionChange,
+    requestId: string,
+  ): Promise<Key>;
   /**
    * Makes the key a tombstone and announces the destruction of its objects, in one transaction: from here the key is
    * unusable, and the destruction is always completed forwards (security S-25). Versions and objects of a tombstone
@@ -287,6 +348,11 @@ export interface KeyStore {
   returnInvocations(objectId: string, count: number): Promise<void>;
   /** Raises counters to what the audit saw reserved, where they are below. @returns how many were below */
   raiseInvocations(totals: Readonly<Record<string, number>>): Promise<number>;
+
+  /** Failures of this key and principal in the hour that is running. */
+  failures(keyId: string, principal: string): Promise<Failures>;
+  /** One more; the hour begins with the first. @returns how many there are now */
+  noteFailure(keyId: string, principal: string): Promise<number>;
 
   /** Makes this process known, with its first lease. */
   enrol(process: Omit<ProcessRow, 'leaseMs' | 'state' | 'settledMs'>): Promise<void>;

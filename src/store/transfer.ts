@@ -1,7 +1,8 @@
 /**
  * Rows on their way from one store to another, byte for byte as they are: seals and macs hold wherever a row stands.
  * Read and written in stretches, so that a million of them are never in memory together. The head is not among them:
- * it names its store, and is written last. Nor is `duty`: nobody of the old store has one in the new.
+ * it names its store, and is written last. Nor are `duty`, as nobody of the old store has one in the new, and
+ * `failure_budget`, which lasts an hour.
  */
 
 import type { Kysely } from 'kysely';
@@ -13,7 +14,7 @@ import { type AnyRow, SEALED_TABLES, TABLES } from './sealed-tables.ts';
 type Db = Kysely<Schema>;
 type AnyDb = Kysely<Record<string, AnyRow>>;
 
-export type TransferTable = Exclude<keyof Schema, 'head' | 'duty'>;
+export type TransferTable = Exclude<keyof Schema, 'head' | 'duty' | 'failure_budget'>;
 
 /** Rows of one table. */
 export interface Batch {

@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, describe } from '@jest/globals';
 import type { KeyStore } from '../../src/store/store.ts';
 import { accessSuite } from '../store/access-suite.ts';
+import { namingSuite } from '../store/naming-suite.ts';
 import { fleetSuite } from '../store/fleet-suite.ts';
 import { intentSuite } from '../store/intent-suite.ts';
 import { keySuite } from '../store/key-suite.ts';
@@ -31,6 +32,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStores>): 
 
     accessSuite(() => opened);
     keySuite(() => opened);
+    namingSuite(() => opened);
     intentSuite(() => opened);
     sharingSuite(() => opened);
     fleetSuite(() => opened);

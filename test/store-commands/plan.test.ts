@@ -66,6 +66,7 @@ const VAULT = { id: 'v', compromiseRule: 'reversible' } as Vault;
 const hex = (of: string): string => of.repeat(32);
 const version = (ordinal: number, id: string): Key['versions'][number] => ({
   id: hex(id), ordinal, enabled: true, nbfMs: null, expMs: null, createdMs: 0, updatedMs: 0, publicKey: null, revision: 0,
+  usages: ['encrypt', 'decrypt'], madeFor: ['encrypt', 'decrypt'], tags: [],
   objects: [{ family: 'gcm', objectId: hex(id), proof: new Uint8Array() }],
 });
 const KEY = {

@@ -1,7 +1,7 @@
 /** Rows for store tests. Every value differs from every default, so that a swapped column shows. */
 
 import { createHmac, randomBytes, randomUUID } from 'node:crypto';
-import type { Assignment, Credential, Installation, InternalKey, Key, KeyObject, Vault } from '../../src/keys/key.ts';
+import type { Assignment, Credential, Installation, InternalKey, Key, KeyObject, TokenClient, Vault } from '../../src/keys/key.ts';
 import type { Announcement, KeyStore, NewKey, NewVersion, StoreMacs } from '../../src/store/store.ts';
 
 type Fresh<T> = Omit<T, 'revision'>;
@@ -82,6 +82,10 @@ export function assignment(over: Partial<Assignment> = {}): Fresh<Assignment> {
   };
 }
 
+export function tokenClient(over: Partial<TokenClient> = {}): Fresh<TokenClient> {
+  return { id: randomUUID(), subject: 'a program', secretHash: randomBytes(32), createdMs: 1_700_000_000_013, revokedMs: null, ...over };
+}
+
 export function newKey(vaultId: string, over: Partial<NewKey> = {}): NewKey {
   return {
     vaultId,
@@ -102,6 +106,8 @@ export function newKey(vaultId: string, over: Partial<NewKey> = {}): NewKey {
     deactivationReason: null,
     compromisedMs: null,
     destroyedMs: null,
+    namedHsm: true,
+    deletion: null,
     ...over,
   };
 }
@@ -119,6 +125,9 @@ export function newVersion(over: Partial<NewVersion> = {}): NewVersion {
     createdMs: 1_700_000_000_008,
     updatedMs: 1_700_000_000_009,
     publicKey: null,
+    usages: ['encrypt', 'decrypt'],
+    madeFor: ['encrypt', 'decrypt'],
+    tags: [['name', 'a value']],
     objects: [object('gcm'), object('dk')],
     ...over,
   };

@@ -15,7 +15,7 @@ export function keySuite(stores: Stores): void {
       const { id } = await make.installed(a);
       const key = make.newKey(id, { kind: 'EC', bits: null, curve: 'P-384', context: null, usages: ['sign'] });
       const objects = [make.object('private'), make.object('public')];
-      const version = make.newVersion({ enabled: false, expMs: 9, publicKey: Buffer.from([0, 255, 7]), objects });
+      const version = make.newVersion({ enabled: false, expMs: 9, publicKey: Buffer.from([0, 255, 7]), objects, usages: ['sign'] });
       const intent = make.announcement(key, make.objectIds(version));
       await a.beginCreate(intent, REQUEST);
       const committed = await a.commitCreate(intent.id, key, version, REQUEST);

@@ -18,6 +18,7 @@ export interface Populated {
   readonly other: Key;
   readonly off: Key;
   readonly gone: Key;
+  readonly clientId: string;
   /** The destroy intent of `gone`. */
   readonly destruction: string;
   /** As it was before `off` was deactivated and `gone` destroyed. */
@@ -38,6 +39,8 @@ export async function populate({ engine, behind }: Ground): Promise<Populated> {
       ...Array.from({ length: OTHERS }, (_, n) => make.assignment({ subject: `other-${n}` })),
     ],
   }, make.MACS);
+  const client = make.tokenClient();
+  for (const of of [client, make.tokenClient()]) await store.addTokenClient(of, REQUEST);
   const live = await make.rotated(store, await make.created(store, first, { name: 'live' }));
   const other = await make.created(store, first, { name: 'other', context: null });
   await make.created(store, second, { name: 'elsewhere' });
@@ -50,7 +53,7 @@ export async function populate({ engine, behind }: Ground): Promise<Populated> {
   const off = await store.updateKey(first, before.id, 0, change, REQUEST);
   const { id: destruction } = await make.destroyed(store, doomed);
   const gone = (await store.findKey(first, doomed.id))!;
-  return { vaultId: first, live, other, off, gone, destruction, earlier, contents: await behind.contents() };
+  return { vaultId: first, clientId: client.id, live, other, off, gone, destruction, earlier, contents: await behind.contents() };
 }
 
 /** What a store says about everything that is, or was, in the database: by question, a value or the code of a refusal. */
@@ -73,6 +76,7 @@ export async function ask(store: KeyStore, behind: Behind, pristine: Contents): 
     await answer(`list ${String(id)}`, () => store.listKeys({ ...page, states: ['active', 'deactivated', 'compromised'] }));
     await answer(`tombstones ${String(id)}`, () => store.listKeys({ ...page, states: ['destroyed', 'destroyed_compromised'] }));
   }
+  for (const { id } of await all('token_client')) await answer(`client ${String(id)}`, () => store.tokenClient(String(id)));
   for (const { issuer_key_hash: hash, serial } of await all('credential')) {
     await answer(`credential ${String(hash)}/${String(serial)}`, () => store.credential(String(hash), String(serial)));
   }

@@ -13,7 +13,7 @@ function bytes(text: string): Buffer {
   return Buffer.concat(parts.map((part) => (part.startsWith('"') ? Buffer.from(part.slice(1, -1), 'utf8') : Buffer.from(part, 'hex'))));
 }
 
-const KMS_SEAL = '"kms-seal" 01  00000001'; // magic, version, schema number
+const KMS_SEAL = '"kms-seal" 01  00000002'; // magic, version, schema number
 
 describe('the bytes of a seal', () => {
   it('of an assignment: texts, nulls, a time; unicode as it is stored', () => {
@@ -73,22 +73,25 @@ describe('the bytes of a seal', () => {
   it('of a version: booleans; the least and the greatest integer', () => {
     const row = {
       vault_id: 'v', key_id: 'k', ordinal: Number.MAX_SAFE_INTEGER, id: 'x', enabled: 1, nbf_ms: -2, exp_ms: Number.MIN_SAFE_INTEGER,
-      created_ms: 1, updated_ms: 2, public_key: null, seq: 5, epoch: 1, revision: 0,
+      created_ms: 1, updated_ms: 2, public_key: null, tags: '["a","b"]', seq: 5, epoch: 1, revision: 0,
     };
     expect(sealedBytes('key_version', row).toString('hex')).toBe(bytes(`${KMS_SEAL}
-      0000000b "key_version"  00000001  0000000000000005  0000000000000000  0000000d
+      0000000b "key_version"  00000001  0000000000000005  0000000000000000  00000010
       0000000a "created_ms"  07 00000008 0000000000000001
       00000007 "enabled"     04 00000001 01
       00000005 "epoch"       03 00000008 0000000000000001
       00000006 "exp_ms"      07 00000008 ffe0000000000001
       00000002 "id"          01 00000001 "x"
       00000006 "key_id"      01 00000001 "k"
+      00000008 "made_for"    00 00000000
       00000006 "nbf_ms"      07 00000008 fffffffffffffffe
       00000007 "ordinal"     03 00000008 001fffffffffffff
       0000000a "public_key"  00 00000000
       00000008 "revision"    03 00000008 0000000000000000
       00000003 "seq"         03 00000008 0000000000000005
+      00000004 "tags"        05 0000000e 00000002 00000001 "a" 00000001 "b"
       0000000a "updated_ms"  07 00000008 0000000000000002
+      00000006 "usages"      00 00000000
       00000008 "vault_id"    01 00000001 "v"`).toString('hex'));
     expect(sealedBytes('key_version', { ...row, enabled: 0 }).toString('hex')).toContain(bytes('"enabled" 04 00000001 00').toString('hex'));
   });
@@ -153,6 +156,28 @@ describe('a seal', () => {
     expect(isSealed(MACS, 'internal_key', { ...row, epoch: -1, seal })).toBe(false);
     expect(isSealed(MACS, 'intent', { object_ids: '{', seq: 1, epoch: 1, revision: 0, seal })).toBe(false);
     expect(isSealed(MACS, 'intent', { object_ids: '[1]', seq: 1, epoch: 1, revision: 0, seal })).toBe(false);
+  });
+});
+
+describe('a seal of the first schema', () => {
+  const row: AnyRow = {
+    vault_id: 'v', key_id: 'k', ordinal: 0, id: 'x', enabled: 1, nbf_ms: null, exp_ms: null, created_ms: 1, updated_ms: 1,
+    public_key: null, usages: null, made_for: null, tags: null, seq: 1, epoch: 1, revision: 0,
+  };
+  const before = { ...row, seal: MACS.seal(sealedBytes('key_version', row, 1)) };
+
+  it('is over the columns of then', () => {
+    const text = sealedBytes('key_version', row, 1).toString('latin1');
+    expect(sealedBytes('key_version', row, 1).readUInt32BE(9)).toBe(1);
+    expect(text).toContain('nbf_ms');
+    for (const name of ['made_for', 'tags', 'usages']) expect(text).not.toContain(name);
+  });
+
+  it('still fits, as long as the columns since then hold nothing', () => {
+    expect(isSealed(MACS, 'key_version', before)).toBe(true);
+    for (const change of [{ tags: '["a","b"]' }, { usages: '[]' }, { made_for: '["sign"]' }, { enabled: 0 }]) {
+      expect(isSealed(MACS, 'key_version', { ...before, ...change })).toBe(false);
+    }
   });
 });
 

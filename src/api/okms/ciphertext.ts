@@ -5,6 +5,7 @@
 
 import { decodeBase64url } from '../../bytes.ts';
 import type { Key, KeyVersion } from '../../keys/key.ts';
+import { DATA_KEY_SUFFIX } from '../../keys/reserved-aad.ts';
 import { type Bind, contentEncryption, type Open, type SealedUnder } from '../../keys/operations.ts';
 
 /** What the token was made for decides the AAD, so that one kind never opens as the other. */
@@ -18,7 +19,7 @@ function protectedHeader(key: Key, ordinal: number): string {
 
 /** `~` is outside both alphabets, so no context can imitate a data key. */
 function aad(header: string, token: TokenKind): Buffer {
-  if (token.kind === 'data-key') return Buffer.from(`${header}~datakey`, 'ascii');
+  if (token.kind === 'data-key') return Buffer.from(`${header}${DATA_KEY_SUFFIX}`, 'ascii');
   if (token.context === '') return Buffer.from(header, 'ascii');
   return Buffer.from(`${header}.${Buffer.from(token.context, 'utf8').toString('base64url')}`, 'ascii');
 }

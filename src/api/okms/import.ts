@@ -12,7 +12,7 @@ import { defaultUsages } from '../../keys/usage.ts';
 import { readMembers } from '../read.ts';
 import { parseStrictObject } from '../strict-json.ts';
 import { readWrapped } from './jwe.ts';
-import { type createBody, jwk as schema, type wrappedKey } from './schema.ts';
+import { type createBody, curve, jwk as schema, type wrappedKey } from './schema.ts';
 import { chosen, toKeyNames } from './wire.ts';
 
 type CreateBody = z.infer<typeof createBody>;
@@ -64,6 +64,7 @@ function readInner(body: CreateBody, content: Uint8Array, at: string): Promise<I
 async function readOther(body: CreateBody, format: BareFormat, content: Uint8Array, at: string): Promise<Imported> {
   const clear = await readBare(format, content, at);
   try {
+    if (clear.curve === 'P-256K') throw invalidField(at, `expected a key on one of ${curve.options.join(', ')}`);
     assertAgrees(body, { kty: clear.kind, crv: clear.curve });
     return { clear, usages: chosen('operations', body.operations, clear.kind) ?? defaultUsages(clear.kind) };
   } catch (error) {

@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { curve, keyState, keyType, usage } from './schema.ts';
+import { keyState, keyType, shownCurve, usage } from './schema.ts';
 
 const base64 = z.base64().meta({ format: 'byte', examples: ['aGVsbG8='] });
 /** Not `z.base64url()`: Swagger UI fails on a `contentEncoding` of that name. */
@@ -25,7 +25,7 @@ const publicJwk = z
     key_ops: z.array(usage),
     n: base64url.optional(),
     e: base64url.optional(),
-    crv: curve.optional(),
+    crv: shownCurve.optional(),
     x: base64url.optional(),
     y: base64url.optional(),
   })
@@ -53,7 +53,7 @@ const metadata = {
   protectionLevel: z.enum(['HSM']),
   operations: z.array(usage),
   size: z.int().optional().meta({ description: 'Bits; of oct and RSA keys.' }),
-  curve: curve.optional(),
+  curve: shownCurve.optional(),
   attributes: keyAttributes,
 };
 

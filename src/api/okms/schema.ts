@@ -27,6 +27,8 @@ const base64Message = z
 
 export const keyType = z.enum(['oct', 'RSA', 'EC']).meta({ id: 'KeyTypes' });
 export const curve = z.enum(['P-256', 'P-384', 'P-521']).meta({ id: 'Curves' });
+/** secp256k1 can be made through the Key Vault API only, and is shown. */
+export const shownCurve = z.enum(['P-256', 'P-384', 'P-521', 'P-256K']).meta({ id: 'ShownCurves' });
 export const usage = z
   .enum(['sign', 'verify', 'encrypt', 'decrypt', 'wrapKey', 'unwrapKey'])
   .meta({ id: 'CryptographicUsages' });

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { invalidField } from '../../errors.ts';
 import type { Curve, Key, KeyState, Kind, Usage } from '../../keys/key.ts';
-import type { KeyNames, KeySpec } from '../../keys/birth.ts';
+import { type KeyNames, type KeySpec, PLAIN_VERSION, type VersionSpec } from '../../keys/birth.ts';
 import type { PublicJwk } from '../../keys/public-half.ts';
 import { visibleState } from '../../keys/state.ts';
 import { defaultUsages, isPublicOnly, possibleUsages } from '../../keys/usage.ts';
@@ -28,8 +28,8 @@ export function toKeySpec(body: CreateBody): KeySpec {
   };
 }
 
-export function toKeyNames({ id, name, context }: CreateBody): KeyNames {
-  return { id: id?.toLowerCase() ?? null, label: name, context: context ?? null };
+export function toKeyNames({ id, name, context }: CreateBody): KeyNames & VersionSpec {
+  return { id: id?.toLowerCase() ?? null, name: null, namedHsm: true, label: name, context: context ?? null, ...PLAIN_VERSION };
 }
 
 /** A member that changes security is never ignored (okms-rest-api §1.2). @throws KmsError `invalid-field` */

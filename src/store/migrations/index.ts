@@ -4,10 +4,11 @@ import { Migrator, type Kysely, type Migration } from 'kysely';
 import { unavailable } from '../engine.ts';
 import type { Schema } from '../schema.ts';
 import { initial, type BytesType } from './0001-sealed.ts';
+import { keyVault } from './0002-key-vault.ts';
 
 /** Names sort in the order of the list; a name once released is never changed. */
 function migrations(bytes: BytesType): Record<string, Migration> {
-  return { '0001-sealed': initial(bytes) };
+  return { '0001-sealed': initial(bytes), '0002-key-vault': keyVault(bytes) };
 }
 
 const KNOWN = Object.keys(migrations('blob'));

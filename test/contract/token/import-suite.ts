@@ -70,12 +70,13 @@ export function importSuite({ at, optional }: Contract): void {
     test.each(['P-256', 'P-384', 'P-521'] as const)('EC %s: 20 keys, scalars that begin with zeros among them', async (curve) => {
       const { engine } = at();
       const alg = present(signatureAlgorithm(ES[curve]));
-      const hashed = createHash(alg.hash).update(MESSAGE).digest();
+      const hash = present(alg.hash);
+      const hashed = createHash(hash).update(MESSAGE).digest();
       const before = at().raw.count('token');
       for (const pair of ecPairs(curve)) {
         const material = await at().import(ec(curve), ['private', 'public'], Buffer.from(pair.pkcs8), pair.spki);
         const signature = await engine.sign(objectOf(material, 'private'), ec(curve), alg, hashed);
-        expect(signs(pair, alg.hash, signature)).toBe(true);
+        expect(signs(pair, hash, signature)).toBe(true);
         expect(await engine.verify(objectOf(material, 'public'), ec(curve), alg, hashed, signature)).toBe(true);
         await engine.destroy([objectOf(material, 'private').objectId]);
       }

@@ -13,7 +13,7 @@ const MESSAGE = Buffer.from('signed here, verified elsewhere', 'utf8');
 const CURVES = { 'P-256': 'ES256', 'P-384': 'ES384', 'P-521': 'ES512' } as const;
 const NODE_CURVES = { 'P-256': 'prime256v1', 'P-384': 'secp384r1', 'P-521': 'secp521r1', 'P-256K': 'secp256k1' } as const;
 
-const hashOf = (alg: string): string => present(signatureAlgorithm(alg)).hash;
+const hashOf = (alg: string): string => present(present(signatureAlgorithm(alg)).hash);
 const digest = (alg: string): Buffer => createHash(hashOf(alg)).update(MESSAGE).digest();
 
 function options(alg: string): object {
