@@ -7,9 +7,6 @@ import type { Socket } from 'node:net';
 import { ClientIdentity } from './api/client-identity.ts';
 import type { Readiness } from './api/health.ts';
 import { Listener } from './api/listener.ts';
-import { okmsDocument } from './api/okms/document.ts';
-import { okmsRoutes } from './api/okms/routes.ts';
-import { openApiDocument } from './api/openapi.ts';
 import { apiServer, publicServer, type ServerOptions } from './api/server.ts';
 import { createFloodGate } from './audit/flood.ts';
 import { type AuditLog, openAuditLog } from './audit/log.ts';
@@ -19,23 +16,20 @@ import { randomHex } from './bytes.ts';
 import { type Config, endpointOf } from './config.ts';
 import { CryptoEngine } from './crypto/engine.ts';
 import { canaryOf, internalKey } from './crypto/internal-keys.ts';
+import { createDoors, createServices, type Services } from './doors.ts';
 import { KmsError } from './errors.ts';
-import { packageVersion, paths } from './home.ts';
-import { Gate } from './keys/access.ts';
+import { paths } from './home.ts';
+import { type Call, Gate } from './keys/access.ts';
 import { Anchoring } from './keys/anchoring.ts';
 import { Evidence } from './keys/evidence.ts';
 import { Fleet } from './keys/fleet.ts';
 import { Invocations } from './keys/invocations.ts';
-import type { Installation } from './keys/key.ts';
-import { Alterations } from './keys/alteration.ts';
-import { KeyLifecycle } from './keys/lifecycle.ts';
-import { KeyOperations } from './keys/operations.ts';
+import type { Installation, Key } from './keys/key.ts';
 import { Outbox } from './keys/outbox.ts';
 import { PageTokens } from './keys/page-token.ts';
 import { PinLatches } from './keys/pin-latches.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
-import { TransportKeys } from './keys/transport.ts';
 import { birthOf, isRunning } from './own-process.ts';
 import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
 import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
@@ -80,8 +74,7 @@ export class App {
   readonly #listeners: Readonly<Record<Port, Listener>>;
   /** For doors, and for whoever drives the gate without one. */
   readonly gate: Gate;
-  readonly lifecycle: KeyLifecycle;
-  readonly operations: KeyOperations;
+  readonly services: Services;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly #sealing: Sealing;
@@ -145,14 +138,15 @@ export class App {
     this.gate = gate;
     const engine = this.#engine;
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
-    const onRestriction = (): void => { anchoring.restricted(); };
-    const alterations = new Alterations({ gate, engine, store, bootId, now, onRestriction });
-    this.lifecycle = new KeyLifecycle({ gate, store, alterations, now, onRestriction });
-    this.operations = new KeyOperations(gate, engine, this.#invocations);
-    const pages = new PageTokens(() => this.#sealing.pageKey());
+    this.services = createServices({
+      gate, engine, store, bootId, now,
+      invocations: this.#invocations,
+      onRestriction: () => { anchoring.restricted(); },
+      onBudgetSpent: (call, key) => { this.#budgetSpent(call, key); },
+    });
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], builtInIssuer(installation, endpointOf(config)), now);
-    const transport = new TransportKeys(gate, engine);
-    const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages, transport });
+    const pages = new PageTokens(() => this.#sealing.pageKey());
+    const { hsmPlatform } = tokenSetup(config).profile;
     const files = readTlsFiles(config.home);
     this.#certificate = new ServerCertificate({
       home: config.home, token: this.#token, installation, logger,
@@ -164,8 +158,7 @@ export class App {
       gate,
       identity,
       bodyLimit: config.server.bodyLimit,
-      okms,
-      documents: [{ door: okmsDocument, document: openApiDocument(okmsDocument, okms, packageVersion()) }],
+      ...createDoors(this.services, { config, installation, gate, identity, pages, hsmPlatform }),
       ports: { api: config.server.port, public: config.server.publicPort },
       logger,
       metrics: this.metrics,
@@ -292,6 +285,14 @@ export class App {
     } catch (error) {
       return error instanceof KmsError ? error.message : 'does not answer';
     }
+  }
+
+  /** Somebody may be asking a padding oracle; the next hour's budget is told of anew. */
+  #budgetSpent({ requestId, source, principal }: Call, { id: key, vaultId: vault }: Key): void {
+    this.logger.warn({ requestId, key }, 'too many failed decryptions by one caller');
+    const { method, issuer, subject } = principal;
+    const event = { event: 'alarm.failure-budget', result: 'failed', requestId, source, vault, key, principal: { method, issuer, subject } } as const;
+    this.#audit.append(event).catch((err: unknown) => { this.logger.warn({ err }, 'not recorded'); });
   }
 
   #connections(): number {

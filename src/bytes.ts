@@ -19,6 +19,11 @@ export function decodeBase64url(text: string): Buffer | undefined {
   return bytes.toString('base64url') === text ? bytes : undefined;
 }
 
+/** base64url or base64, with or without padding, as clients of Key Vault send it; no white space and no stray bits. */
+export function decodeAnyBase64(text: string): Buffer | undefined {
+  return decodeBase64url(text.replace(/={1,2}$/, '').replaceAll('+', '-').replaceAll('/', '_'));
+}
+
 /** Overwrites buffers that held a secret. Strings cannot be wiped: decode secrets straight into buffers. */
 export function wipe(...buffers: readonly (Uint8Array | undefined)[]): void {
   for (const buffer of buffers) buffer?.fill(0);

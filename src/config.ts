@@ -26,6 +26,8 @@ const schema = z.strictObject({
       addresses: z.array(z.string()).min(1).default(['127.0.0.1', '::1']),
       /** Server processes. */
       processes: positive.max(64).default(2),
+      /** Region that the Key Vault API shows in its answers. */
+      region: z.string().regex(/^[\w.-]{1,64}$/).default('local'),
       /** Milliseconds a draining process waits for idle connections to leave by themselves. */
       drainMs: positive.default(5000),
       /** Bytes of a request body. */

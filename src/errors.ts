@@ -38,6 +38,8 @@ export interface ErrorDetails {
   readonly field?: string;
   /** What of a `wrong-state` or `conflict` it is, where doors tell it apart. */
   readonly state?: StateReason;
+  /** The permission that is missing, of a `forbidden`. */
+  readonly permission?: string;
   /** Seconds after which a retry makes sense; doors send it as Retry-After. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
@@ -48,6 +50,7 @@ export class KmsError extends Error {
   readonly code: ErrorCode;
   readonly field: string | undefined;
   readonly state: StateReason | undefined;
+  readonly permission: string | undefined;
   readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -55,6 +58,7 @@ export class KmsError extends Error {
     this.code = code;
     this.field = details.field;
     this.state = details.state;
+    this.permission = details.permission;
     this.retryAfter = details.retryAfter;
   }
 }

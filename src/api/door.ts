@@ -3,6 +3,7 @@
  * renderer of errors. Doors share no route and no wire type.
  */
 
+import type { Context } from 'koa';
 import type { z } from 'zod';
 import type { Call } from '../keys/access.ts';
 import type { KmsError } from '../errors.ts';
@@ -15,12 +16,15 @@ export interface WireRequest {
   readonly query: Readonly<Record<string, string>>;
   /** Undefined when the request has no body. */
   readonly body: unknown;
+  /** That the client used, `https://host[:port]`: for identifiers that are addresses. */
+  readonly origin: string;
 }
 
 export interface Reply {
   readonly status: number;
   /** Undefined for no body. */
   readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The second half of a route: runs behind the gate. */
@@ -68,4 +72,23 @@ export interface ErrorReply extends Reply {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-export type ErrorRenderer = (error: KmsError, requestId: string) => ErrorReply;
+/** @param ctx of the request: doors differ in what of it their errors repeat */
+export type ErrorRenderer = (error: KmsError, requestId: string, ctx: Context) => ErrorReply;
+
+/** An API on the port that serves all of them. */
+export interface Door {
+  /** In metrics. */
+  readonly name: string;
+  /** Paths before its routes, in the router's notation; empty for none. */
+  readonly bases: readonly string[];
+  /** Whether upper and lower case in its paths differ. */
+  readonly sensitive: boolean;
+  readonly routes: readonly Route[];
+  /** Whether a path is of this door, though perhaps of none of its routes. */
+  readonly owns: (path: string) => boolean;
+  /** Authenticates, and finds the vault. @throws KmsError `unauthenticated`, `forbidden`, `invalid-field` */
+  readonly admit: (ctx: Context) => Promise<Call>;
+  readonly renderError: ErrorRenderer;
+  /** On every answer. */
+  readonly decorate?: (ctx: Context) => void;
+}

@@ -10,16 +10,16 @@ import { asKmsError, KmsError } from '../errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { documentation, type DoorDocument } from './documentation.ts';
-import type { ErrorRenderer, Route } from './door.ts';
+import type { Door } from './door.ts';
+import type { ClientIdentity } from './client-identity.ts';
 import { health, type Readiness } from './health.ts';
-import { renderOkmsError } from './okms/errors.ts';
-import type { Ports } from './origins.ts';
 import { pipeline, type PipelineOptions, reportRefusals, requestIdOf } from './pipeline.ts';
 
 export interface ServerOptions extends PipelineOptions {
-  readonly okms: readonly Route[];
+  /** The first is asked about what belongs to none. */
+  readonly doors: readonly [Door, ...Door[]];
+  readonly identity: ClientIdentity;
   readonly documents: readonly DoorDocument[];
-  readonly ports: Ports;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly readiness: () => Readiness;
@@ -27,18 +27,25 @@ export interface ServerOptions extends PipelineOptions {
   readonly draining: () => boolean;
 }
 
-const OKMS_BASES = ['/v1', '/api/:okmsId/v1'];
-
 export function apiServer(options: ServerOptions): Koa {
   const app = baseServer(options);
   app.use(documentation({ ...options, here: 'api', admit: visitor(options) }));
-  for (const base of OKMS_BASES) {
-    const router = new Router({ prefix: base, sensitive: true });
-    for (const route of options.okms) router.register(route.path, [route.method], [...pipeline(route, options)]);
+  for (const door of options.doors) mount(app, door, options);
+  app.use((ctx) => reportRefusals(ctx, options.gate, () => Promise.reject(unknownRoute(ctx, doorOf(ctx, options)))));
+  return app;
+}
+
+function mount(app: Koa, door: Door, options: ServerOptions): void {
+  const { bases, sensitive, routes } = door;
+  for (const base of bases) {
+    const router = new Router({ ...(base !== '' && { prefix: base }), sensitive });
+    for (const route of routes) router.register(route.path, [route.method], [...pipeline(route, door, options)], { sensitive });
     app.use(router.routes());
   }
-  app.use((ctx) => reportRefusals(ctx, options.gate, () => Promise.reject(unknownRoute(ctx, options.okms))));
-  return app;
+}
+
+function doorOf({ path }: Pick<Context, 'path'>, { doors }: Pick<ServerOptions, 'doors'>): Door {
+  return doors.find(({ owns }) => owns(path)) ?? doors[0];
 }
 
 export function publicServer(options: ServerOptions): Koa {
@@ -49,7 +56,7 @@ export function publicServer(options: ServerOptions): Koa {
 }
 
 /** Whoever has a certificate that we know. */
-function visitor({ gate, identity }: PipelineOptions): (ctx: Context) => Promise<void> {
+function visitor({ gate, identity }: ServerOptions): (ctx: Context) => Promise<void> {
   return (ctx) => reportRefusals(ctx, gate, async () => {
     ctx.state['principal'] = await identity.principal(ctx.req);
   });
@@ -60,7 +67,7 @@ function baseServer(options: ServerOptions): Koa {
   app.silent = true;
   app.use(requestId);
   app.use(observe(options));
-  app.use(renderErrors(renderOkmsError, options.logger));
+  app.use(renderErrors(options));
   app.use(securityHeaders(options.draining));
   app.use(health(options.readiness));
   app.use(boundedHeaders);
@@ -80,31 +87,35 @@ const requestId: Middleware = async (ctx, next) => {
 };
 
 /** One log line and one measurement per request, after the reply is known. */
-function observe({ logger, metrics }: ServerOptions): Middleware {
+function observe(options: ServerOptions): Middleware {
+  const { logger, metrics } = options;
   return async (ctx, next) => {
     const start = performance.now();
     await next();
     const seconds = (performance.now() - start) / 1000;
     const operation = (ctx.state['operation'] as string | undefined) ?? 'other';
-    metrics.request('okms', operation, ctx.status, seconds);
+    metrics.request(doorOf(ctx, options).name, operation, ctx.status, seconds);
     const { method, status, ip } = ctx;
     logger.info({ requestId: requestIdOf(ctx), method, operation, status, ip, ms: Math.round(seconds * 1e5) / 100 }, 'request');
   };
 }
 
-function renderErrors(render: ErrorRenderer, logger: Logger): Middleware {
+function renderErrors(options: ServerOptions): Middleware {
+  const { logger } = options;
   return async (ctx, next) => {
+    const { renderError, decorate } = doorOf(ctx, options);
     try {
       await next();
     } catch (thrown) {
       const error = isClientError(thrown) ? new KmsError('malformed-request', 'malformed request') : asKmsError(thrown);
       if (error.code === 'internal') logger.error({ err: thrown, requestId: requestIdOf(ctx) }, 'internal error');
       if (error.code === 'store-unavailable') logger.warn({ err: thrown, requestId: requestIdOf(ctx) }, 'the store failed a request');
-      const reply = render(error, requestIdOf(ctx));
+      const reply = renderError(error, requestIdOf(ctx), ctx);
       ctx.status = reply.status;
       ctx.set(reply.headers);
       ctx.body = reply.body;
     }
+    decorate?.(ctx);
   };
 }
 
@@ -143,10 +154,10 @@ const normalPath: Middleware = async (ctx, next) => {
   await next();
 };
 
-function unknownRoute(ctx: Context, routes: readonly Route[]): KmsError {
-  const relative = ctx.path.replace(/^(?:\/api\/[^/]+)?\/v1(?=\/)/, '');
-  const known = relative !== ctx.path && routes.some(({ path }) => sameShape(path, relative));
-  if (known) return new KmsError('method-not-allowed', `the method ${ctx.method} is not defined for this path`);
+function unknownRoute({ path, method }: Context, { bases, routes, sensitive }: Door): KmsError {
+  const given = sensitive ? path : path.toLowerCase();
+  const known = bases.some((base) => routes.some((route) => sameShape(`${base}${route.path}`, given)));
+  if (known) return new KmsError('method-not-allowed', `the method ${method} is not defined for this path`);
   return new KmsError('unknown-route', 'no such path');
 }
 

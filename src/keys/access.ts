@@ -106,6 +106,26 @@ export class Gate {
     return vault;
   }
 
+  /**
+   * The vault of a host: the one whose name its first label is, else the first.
+   * @throws KmsError `forbidden` for a certificate of another vault
+   */
+  async enterHost({ vaultId }: Pick<Principal, 'vaultId'>, hostname: string): Promise<Vault> {
+    const vault = await this.vaultOfHost(hostname);
+    if (vaultId !== null && vaultId !== vault.id) throw new KmsError('forbidden', 'the certificate does not belong to this vault');
+    return vault;
+  }
+
+  /** @throws KmsError `store-unavailable` */
+  async vaultOfHost(hostname: string): Promise<Vault> {
+    this.#options.assertServing();
+    const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
+    const [label] = hostname.toLowerCase().split('.');
+    const vault = vaults.find(({ name }) => name === label) ?? vaults[0];
+    if (vault === undefined) throw new KmsError('internal', 'the installation has no vault');
+    return vault;
+  }
+
   /** Runs an operation on key material. `versions` are those that may serve it, newest first. */
   async use<T>(
     call: Call,
@@ -308,5 +328,5 @@ function unauthenticated(why: string): KmsError {
 }
 
 function forbidden(permission: Permission): KmsError {
-  return new KmsError('forbidden', `the permission ${permission} is missing`);
+  return new KmsError('forbidden', `the permission ${permission} is missing`, { permission });
 }

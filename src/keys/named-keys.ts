@@ -9,7 +9,7 @@ import type { KeyStore, VersionChange } from '../store/store.ts';
 import type { Call, Gate, Outcome } from './access.ts';
 import type { Alterations } from './alteration.ts';
 import { assertMayEnter, type Imported, type VersionSpec, versionFacts } from './birth.ts';
-import type { Key, KeyVersion, Usage } from './key.ts';
+import type { Key, KeyVersion, Kind, Permission, Usage } from './key.ts';
 import { type KeyListing, pageOf } from './lifecycle.ts';
 import { newestVersion, softDeletion, versionOf } from './state.ts';
 import { isPublicOnly } from './usage.ts';
@@ -111,11 +111,11 @@ export class NamedKeys {
    * @throws KmsError `conflict` for enabling a version of a key that is not active; `invalid-field` for usages beyond
    * those that the version was made for
    */
-  update(call: Call, name: string, versionId: string | null, read: () => VersionPatch): Promise<Versioned> {
+  update(call: Call, name: string, versionId: string | null, read: (kind: Kind) => VersionPatch): Promise<Versioned> {
     const { gate, alterations, now, onRestriction } = this.#options;
     return gate.manage(call, 'key.update', 'key/update', { name }, async (key) => {
       const { id } = versionOf(key, versionId);
-      const patch = read();
+      const patch = read(key.kind);
       const changed = await alterations.changeVersion(call, key, id, (current, version) => {
         assertMayChange(current, version, patch);
         return { ...patch, updatedMs: now() };
@@ -157,6 +157,13 @@ export class NamedKeys {
       const objectIds = await alterations.bury(call, key, key.state === 'compromised' ? 'destroyed_compromised' : 'destroyed');
       return { value: undefined, facts: { objectIds } };
     }, 'deleted');
+  }
+
+  /** An operation of a later release. @throws KmsError `not-implemented` to whoever may ask for it, with a key that is there */
+  async later(call: Call, event: string, permission: Permission, name: string | null): Promise<never> {
+    const refuse = (): Promise<never> => Promise.reject(new KmsError('not-implemented', 'this operation is not in this release'));
+    const { gate } = this.#options;
+    return name === null ? gate.useVault(call, event, permission, refuse) : gate.look(call, event, permission, { name }, refuse);
   }
 
   async #make(call: Call, name: string, key: Key | undefined, spec: NamedSpec, clear?: Imported['clear']): Promise<Outcome<Versioned>> {

@@ -4,6 +4,7 @@ import { type CryptoEngine, type EncryptedContent, openContent, type RsaEncrypti
 import { wipe } from '../bytes.ts';
 import { asKmsError, decryptionFailed, invalidField } from '../errors.ts';
 import type { Call, Gate } from './access.ts';
+import { type FailureBudget, onTick } from './failure-budget.ts';
 import type { Key, KeyVersion } from './key.ts';
 import { objectOf } from './operations.ts';
 import { OPERATIONS, shapeOf } from './usage.ts';
@@ -21,10 +22,12 @@ export interface Wrapped extends EncryptedContent {
 export class TransportKeys {
   readonly #gate: Gate;
   readonly #engine: CryptoEngine;
+  readonly #budget: FailureBudget;
 
-  constructor(gate: Gate, engine: CryptoEngine) {
+  constructor(gate: Gate, engine: CryptoEngine, budget: FailureBudget) {
     this.#gate = gate;
     this.#engine = engine;
+    this.#budget = budget;
   }
 
   /**
@@ -34,15 +37,17 @@ export class TransportKeys {
    */
   open(call: Call, keyId: string, wrapped: Wrapped): Promise<Buffer> {
     const { alg, field } = wrapped;
-    return this.#gate.use(call, OPERATIONS.openImport, keyId, async (key, versions) => {
+    return onTick(() => this.#gate.use(call, OPERATIONS.openImport, keyId, async (key, versions) => {
       if (alg === 'RSA1_5' && !call.vault.rsa15) throw invalidField(field, 'expected alg RSA-OAEP or RSA-OAEP-256');
-      for (const version of versions) {
-        const content = await this.#content(key, version, wrapped);
-        if (content === undefined) continue;
-        return { value: content, facts: { version: version.ordinal, algorithm: alg } };
-      }
-      throw decryptionFailed();
-    });
+      return this.#budget.spend(call, key, async () => {
+        for (const version of versions) {
+          const content = await this.#content(key, version, wrapped);
+          if (content === undefined) continue;
+          return { value: content, facts: { version: version.ordinal, algorithm: alg } };
+        }
+        throw decryptionFailed();
+      });
+    }));
   }
 
   async #content(key: Key, version: KeyVersion, wrapped: Wrapped): Promise<Buffer | undefined> {

@@ -13,6 +13,7 @@ import { loadConfig } from '../../dist/config.js';
 const DRAIN_MS = 10_000;
 const JWE = { kind: 'ciphertext', context: '' };
 const USAGES = { oct: ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey', 'sign', 'verify'], EC: ['sign', 'verify'] };
+const PLAIN = { enabled: true, nbfMs: null, expMs: null, tags: [] };
 const SHAPES = { oct: { kind: 'oct', bits: 256, curve: null }, EC: { kind: 'EC', bits: null, curve: 'P-256' } };
 
 const tell = (message) => {
@@ -42,16 +43,16 @@ const principal = await identified(readCertificate(admin.raw, [authority(app.ins
 
 const acts = {
   create: (call, { keyId, type }) =>
-    app.lifecycle.create(call, { id: keyId, label: 'chaos', context: null, usages: USAGES[type], ...SHAPES[type] }).then(seen),
-  rotate: (call, { keyId }) => app.lifecycle.rotate(call, keyId).then(seen),
-  get: (call, { keyId }) => app.lifecycle.get(call, keyId).then(seen),
-  activate: (call, { keyId }) => app.lifecycle.activate(call, keyId).then(seen),
-  deactivate: (call, { keyId }) => app.lifecycle.deactivate(call, keyId, 'superseded').then(seen),
-  delete: (call, { keyId }) => app.lifecycle.delete(call, keyId),
-  encrypt: async (call, { keyId, text }) => packJwe(await app.operations.encrypt(call, keyId, bind(JWE), Buffer.from(text))),
-  decrypt: async (call, { keyId, text }) => Buffer.from(await app.operations.decrypt(call, keyId, open(text, JWE))).toString(),
+    app.services.lifecycle.create(call, { id: keyId, name: null, namedHsm: true, label: 'chaos', context: null, ...PLAIN, usages: USAGES[type], ...SHAPES[type] }).then(seen),
+  rotate: (call, { keyId }) => app.services.lifecycle.rotate(call, keyId).then(seen),
+  get: (call, { keyId }) => app.services.lifecycle.get(call, keyId).then(seen),
+  activate: (call, { keyId }) => app.services.lifecycle.activate(call, keyId).then(seen),
+  deactivate: (call, { keyId }) => app.services.lifecycle.deactivate(call, keyId, 'superseded').then(seen),
+  delete: (call, { keyId }) => app.services.lifecycle.delete(call, keyId),
+  encrypt: async (call, { keyId, text }) => packJwe(await app.services.operations.encrypt(call, keyId, bind(JWE), Buffer.from(text))),
+  decrypt: async (call, { keyId, text }) => Buffer.from(await app.services.operations.decrypt(call, keyId, open(text, JWE))).toString(),
   sign: async (call, { keyId, text }) =>
-    Buffer.from(await app.operations.sign(call, keyId, { alg: 'ES256', message: Buffer.from(text), isDigest: false })).toString('base64'),
+    Buffer.from(await app.services.operations.sign(call, keyId, { alg: 'ES256', message: Buffer.from(text), isDigest: false })).toString('base64'),
 };
 
 function seen({ state, versions }) {

@@ -94,7 +94,7 @@ test.each(withBody.map(named))('%s checks its body with the documented schema an
   const { schema } = route.description.body!;
   const asked = jest.spyOn(schema, 'safeParse');
   const body = { name: 1 };
-  const request = { params: { keyId: UNKNOWN_ID }, query: {}, body };
+  const request = { params: { keyId: UNKNOWN_ID }, query: {}, body, origin: 'https://localhost' };
   const outcome = (): unknown => { try { return route.read(request); } catch (error) { return error; } };
   outcome();
   expect(asked.mock.calls).toEqual([[body]]);
