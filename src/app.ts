@@ -28,6 +28,7 @@ import type { Installation, Key } from './keys/key.ts';
 import { Outbox } from './keys/outbox.ts';
 import { PageTokens } from './keys/page-token.ts';
 import { PinLatches } from './keys/pin-latches.ts';
+import { Purger } from './keys/purger.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
 import { birthOf, isRunning } from './own-process.ts';
@@ -56,6 +57,8 @@ export type Port = 'api' | 'public';
 
 const STOP_MS = 500;
 const POLL_MS = 20;
+/** Milliseconds between looks for keys whose purge is due. */
+const PURGE_MS = 60_000;
 
 export class App {
   readonly #config: Config;
@@ -71,6 +74,7 @@ export class App {
   readonly #engine: CryptoEngine;
   readonly #selfTests: SelfTests;
   readonly #certificate: ServerCertificate;
+  readonly #purger: Purger;
   readonly #listeners: Readonly<Record<Port, Listener>>;
   /** For doors, and for whoever drives the gate without one. */
   readonly gate: Gate;
@@ -143,6 +147,12 @@ export class App {
       invocations: this.#invocations,
       onRestriction: () => { anchoring.restricted(); },
       onBudgetSpent: (call, key) => { this.#budgetSpent(call, key); },
+    });
+    this.#purger = new Purger({
+      store, audit, outbox, logger, bootId,
+      alterations: this.services.alterations,
+      clocks: { wallMs: now, databaseMs: () => store.nowMs(), monotonicMs: () => performance.now() },
+      periodMs: PURGE_MS,
     });
     const identity = new ClientIdentity(gate, [authority(installation.accessCa)], builtInIssuer(installation, endpointOf(config)), now);
     const pages = new PageTokens(() => this.#sealing.pageKey());
@@ -221,6 +231,7 @@ export class App {
     void this.#selfTests.run();
     await this.#selfTests.firstPass;
     this.#certificate.start();
+    this.#purger.start();
   }
 
   /** Writes an event of the process itself. */
@@ -237,6 +248,7 @@ export class App {
     this.#draining = true;
     this.#selfTests.stop();
     this.#certificate.stop();
+    await this.#purger.stop();
     const end = performance.now() + deadlineMs;
     const closeIdle = performance.now() + Math.min(this.#config.server.drainMs, deadlineMs);
     while (this.#connections() > 0 && performance.now() < end) {

@@ -30,14 +30,16 @@ export type ErrorCode =
   | 'integrity' // a row, object or proof does not fit the others
   | 'internal';
 
-/** `inactive`: the key itself; `disabled` and what follows: the version; `deleted`: softly. */
-export type StateReason = 'inactive' | 'disabled' | 'not-yet-valid' | 'expired' | 'deleted';
+/**
+ * Why, where doors tell reasons of one code apart. `inactive`: the key itself; `disabled`, `not-yet-valid`, `expired`: the
+ * version; `deleted`: softly; `key-type`, `curve`: not one that there is.
+ */
+export type Reason = 'inactive' | 'disabled' | 'not-yet-valid' | 'expired' | 'deleted' | 'key-type' | 'curve';
 
 export interface ErrorDetails {
   /** Name of the request member at fault, as the wire spells it. */
   readonly field?: string;
-  /** What of a `wrong-state` or `conflict` it is, where doors tell it apart. */
-  readonly state?: StateReason;
+  readonly reason?: Reason;
   /** The permission that is missing, of a `forbidden`. */
   readonly permission?: string;
   /** Seconds after which a retry makes sense; doors send it as Retry-After. */
@@ -49,7 +51,7 @@ export class KmsError extends Error {
   override readonly name = 'KmsError';
   readonly code: ErrorCode;
   readonly field: string | undefined;
-  readonly state: StateReason | undefined;
+  readonly reason: Reason | undefined;
   readonly permission: string | undefined;
   readonly retryAfter: number | undefined;
 
@@ -57,15 +59,15 @@ export class KmsError extends Error {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.field = details.field;
-    this.state = details.state;
+    this.reason = details.reason;
     this.permission = details.permission;
     this.retryAfter = details.retryAfter;
   }
 }
 
 /** A value the caller sent is outside its rule: 400 at every door. */
-export function invalidField(field: string, expected: string): KmsError {
-  return new KmsError('invalid-field', `${field}: ${expected}`, { field });
+export function invalidField(field: string, expected: string, reason?: Reason): KmsError {
+  return new KmsError('invalid-field', `${field}: ${expected}`, { field, ...(reason !== undefined && { reason }) });
 }
 
 /** The one error of every failed decryption and unwrap: no caller may learn which check failed. */

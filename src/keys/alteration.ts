@@ -102,7 +102,7 @@ export class Alterations {
   }
 
   /** Destroys the token objects at once; there is no way back. @returns their CKA_IDs */
-  async bury(call: Call, key: Key, state: 'destroyed' | 'destroyed_compromised'): Promise<readonly string[]> {
+  async bury(call: Pick<Call, 'requestId'>, key: Key, state: 'destroyed' | 'destroyed_compromised'): Promise<readonly string[]> {
     const { store, engine, bootId, now } = this.#options;
     // Nothing is announced that could not be seen through now.
     engine.assertAvailable();
@@ -129,7 +129,7 @@ export class Alterations {
         if (changed !== current) await this.#everywhere();
         return changed;
       } catch (error) {
-        if (asKmsError(error).code !== 'conflict' || asKmsError(error).state !== undefined) throw error;
+        if (asKmsError(error).code !== 'conflict' || asKmsError(error).reason !== undefined) throw error;
       }
       current = await this.#reread(current);
     }
@@ -145,7 +145,7 @@ export class Alterations {
 
   /** A change in between may have made the key active again, so the decision is the caller's to repeat. */
   async #tombstone(
-    call: Call,
+    call: Pick<Call, 'requestId'>,
     { vaultId, id, revision }: Key,
     tombstone: Parameters<KeyStore['beginDestroy']>[3],
     intent: Parameters<KeyStore['beginDestroy']>[4],

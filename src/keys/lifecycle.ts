@@ -7,7 +7,7 @@ import type { Call, Gate, KeyAddress } from './access.ts';
 import type { Alterations } from './alteration.ts';
 import { assertMayEnter, type ImportSpec, type KeySpec, versionFacts } from './birth.ts';
 import type { Key, KeyState, RevocationReason } from './key.ts';
-import { activation, assertActive, deactivation, newestVersion, softDeletion, tombstoneState } from './state.ts';
+import { activation, deactivation, newestVersion, softDeletion, tombstoneState, wrongState } from './state.ts';
 import { isPublicOnly } from './usage.ts';
 
 export interface KeyListing {
@@ -70,7 +70,7 @@ export class KeyLifecycle {
     const { gate, alterations } = this.#options;
     return gate.manage(call, 'key.rotate', 'key/rotate', address, async (key) => {
       if (isPublicOnly(key)) throw new KmsError('wrong-usage', 'a public key alone cannot be rotated: import the new one');
-      assertActive(key);
+      if (key.state !== 'active') throw wrongState(`the key is ${key.state}`);
       const { usages = key.usages, madeFor = key.usages, tags = [] } = newestVersion(key) ?? {};
       const rotated = await alterations.addVersion(call, key, { enabled: true, nbfMs: null, expMs: null, tags, usages, madeFor });
       return { value: rotated, facts: versionFacts(rotated, newestVersion(rotated)) };

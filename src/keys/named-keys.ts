@@ -174,7 +174,7 @@ export class NamedKeys {
       const made = await alterations.create(call, { ...spec, id, name, label: name, context: null }, clear);
       return { value: versioned(made), facts: { key: made.id, ...versionFacts(made, made.versions[0]) } };
     } catch (error) {
-      if (asKmsError(error).code !== 'conflict' || asKmsError(error).state !== undefined) throw error;
+      if (asKmsError(error).code !== 'conflict' || asKmsError(error).reason !== undefined) throw error;
       // Somebody else made a key of this name meanwhile.
       const other = await store.findKeyByName(call.vault.id, name);
       if (other === undefined) throw error;
@@ -200,7 +200,7 @@ export class NamedKeys {
     const id = name.toLowerCase();
     const holder = await this.#options.store.findKey(vault.id, id);
     if (holder === undefined) return id;
-    if (holder.versions.length > 0) throw new KmsError('conflict', 'a key of this vault has this name as its id', { state: 'inactive' });
+    if (holder.versions.length > 0) throw new KmsError('conflict', 'a key of this vault has this name as its id', { reason: 'inactive' });
     return null;
   }
 }
@@ -217,16 +217,16 @@ function newest(key: Key): Outcome<Versioned> {
 /** @throws KmsError `conflict` */
 function assertMayGrow(key: Key): void {
   if (key.deletion !== null) {
-    throw new KmsError('conflict', `the key ${key.name} is deleted but recoverable: recover or purge it first`, { state: 'deleted' });
+    throw new KmsError('conflict', `the key ${key.name} is deleted but recoverable: recover or purge it first`, { reason: 'deleted' });
   }
-  if (key.state !== 'active') throw new KmsError('conflict', `the key ${key.name} is ${key.state}`, { state: 'inactive' });
-  if (isPublicOnly(key)) throw new KmsError('conflict', `the key ${key.name} is a public key alone`, { state: 'inactive' });
+  if (key.state !== 'active') throw new KmsError('conflict', `the key ${key.name} is ${key.state}`, { reason: 'inactive' });
+  if (isPublicOnly(key)) throw new KmsError('conflict', `the key ${key.name} is a public key alone`, { reason: 'inactive' });
 }
 
 /** @throws KmsError `conflict`, `invalid-field` */
 function assertMayChange(key: Key, { madeFor }: KeyVersion, { enabled, usages = [] }: VersionPatch): void {
   if (enabled === true && key.state !== 'active') {
-    throw new KmsError('conflict', `the key ${key.name} is ${key.state}: it must be activated first`, { state: 'inactive' });
+    throw new KmsError('conflict', `the key ${key.name} is ${key.state}: it must be activated first`, { reason: 'inactive' });
   }
   const beyond: Usage | undefined = usages.find((usage) => !madeFor.includes(usage));
   if (beyond !== undefined) {

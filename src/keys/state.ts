@@ -1,6 +1,6 @@
 /** States and transitions (design §3): when a key may be used, and what a state call does to it. Pure. */
 
-import { KmsError, type StateReason } from '../errors.ts';
+import { KmsError, type Reason } from '../errors.ts';
 import type { KeyChange } from '../store/store.ts';
 import type { Key, KeyVersion, RevocationReason, Usage, Vault } from './key.ts';
 import type { Operation } from './usage.ts';
@@ -78,7 +78,7 @@ export function versionOf(key: Key, versionId: string | null): KeyVersion {
 }
 
 /** @throws KmsError `wrong-state` */
-export function assertActive({ state }: Key): void {
+function assertActive({ state }: Key): void {
   if (state !== 'active') throw wrongState(`the key is ${state}`, 'inactive');
 }
 
@@ -88,8 +88,8 @@ function assertInWindow({ nbfMs, expMs }: KeyVersion, nowMs: number): void {
   if (expMs !== null && nowMs >= expMs) throw wrongState('the key version has expired', 'expired');
 }
 
-export function wrongState(message: string, state?: StateReason): KmsError {
-  return new KmsError('wrong-state', message, state === undefined ? {} : { state });
+export function wrongState(message: string, reason?: Reason): KmsError {
+  return new KmsError('wrong-state', message, reason === undefined ? {} : { reason });
 }
 
 /** @returns null when the key is active already @throws KmsError `wrong-state` */

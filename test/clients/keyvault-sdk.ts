@@ -65,7 +65,7 @@ export async function connect(
     sdk,
     url,
     client: new sdk.KeyClient(url, credential, options),
-    cryptography: (key) => new sdk.CryptographyClient(key as Sdk.KeyVaultKey, credential, options as Sdk.CryptographyClientOptions),
+    cryptography: (key) => new sdk.CryptographyClient(key, credential, options),
     close: () => { agent.destroy(); },
   };
 }

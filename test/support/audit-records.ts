@@ -9,6 +9,7 @@ export interface SeenRecord {
   readonly boot: string;
   readonly requestId?: string;
   readonly key?: string;
+  readonly version?: number;
   readonly algorithm?: string;
   readonly reason?: string;
   readonly detail?: Readonly<Record<string, string | number | boolean>>;

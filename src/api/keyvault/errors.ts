@@ -1,7 +1,7 @@
 /** The Key Vault door's error bodies: `{"error":{"code","message","innererror"}}` (azure-keyvault-keys-api §2). */
 
 import type { Context } from 'koa';
-import { type ErrorCode, isTransient, type KmsError, type StateReason } from '../../errors.ts';
+import { type ErrorCode, isTransient, type KmsError, type Reason } from '../../errors.ts';
 import type { Vault } from '../../keys/key.ts';
 import type { ErrorReply } from '../door.ts';
 
@@ -45,7 +45,7 @@ const RENDERINGS: Readonly<Record<ErrorCode, Rendering>> = {
 };
 
 /** Why a version cannot serve. */
-const STATES: Readonly<Record<Exclude<StateReason, 'deleted'>, string>> = {
+const STATES: Readonly<Partial<Record<Reason, string>>> = {
   inactive: 'KeyDisabled',
   disabled: 'KeyDisabled',
   'not-yet-valid': 'KeyNotYetValid',
@@ -63,12 +63,13 @@ export function renderKeyVaultError(error: KmsError, requestId: string, ctx: Con
   return { status, body, headers: headersOf(error, ctx) };
 }
 
-function renderingOf({ code, field, state, permission }: KmsError, hsm: boolean): Rendering {
+function renderingOf({ code, reason, permission }: KmsError, hsm: boolean): Rendering {
   if (code === 'forbidden' && permission !== undefined) return { ...FORBIDDEN, inner: 'ForbiddenByRbac' };
-  if (code === 'conflict' && state === 'deleted') return { ...CONFLICT, inner: 'ObjectIsDeletedButRecoverable' };
-  if (code === 'wrong-state' && state !== undefined && state !== 'deleted') return { ...FORBIDDEN, inner: STATES[state] };
-  if (code === 'invalid-field' && (field === 'kty' || field === 'key.kty')) return { ...BAD, inner: 'KeyTypeNotSupported' };
-  if (code === 'invalid-field' && hsm && (field === 'crv' || field === 'key.crv')) return { status: 400, code: 'KeyCurveNotSupported' };
+  if (code === 'conflict' && reason === 'deleted') return { ...CONFLICT, inner: 'ObjectIsDeletedButRecoverable' };
+  const inner = code === 'wrong-state' && reason !== undefined ? STATES[reason] : undefined;
+  if (inner !== undefined) return { ...FORBIDDEN, inner };
+  if (reason === 'key-type') return { ...BAD, inner: 'KeyTypeNotSupported' };
+  if (reason === 'curve' && hsm) return { status: 400, code: 'KeyCurveNotSupported' };
   return RENDERINGS[code];
 }
 

@@ -31,9 +31,9 @@ const TYPES: ReadonlyMap<string, KeyType> = new Map([
 /** In a managed HSM every key is named as one of an HSM (§4.1). @throws KmsError `invalid-field` */
 function keyType(field: string, kty: string, { flavour }: Vault): KeyType {
   const type = TYPES.get(kty);
-  if (type === undefined) throw invalidField(field, `the key type is not supported: expected one of ${[...TYPES.keys()].join(', ')}`);
+  if (type === undefined) throw invalidField(field, `the key type is not supported: expected one of ${[...TYPES.keys()].join(', ')}`, 'key-type');
   if (flavour === 'managed-hsm') return { ...type, namedHsm: true };
-  if (type.kind === 'oct' && !type.namedHsm) throw invalidField(field, 'oct is not supported in this vault: expected oct-HSM');
+  if (type.kind === 'oct' && !type.namedHsm) throw invalidField(field, 'oct is not supported in this vault: expected oct-HSM', 'key-type');
   return type;
 }
 
@@ -43,7 +43,7 @@ const CURVES: ReadonlyMap<string, Curve> = new Map([
 
 function curveOf(field: string, crv: string | null | undefined): Curve {
   const curve = CURVES.get(crv ?? 'P-256');
-  if (curve === undefined) throw invalidField(field, `the curve is not supported: expected one of ${[...CURVES.keys()].join(', ')}`);
+  if (curve === undefined) throw invalidField(field, `the curve is not supported: expected one of ${[...CURVES.keys()].join(', ')}`, 'curve');
   return curve;
 }
 

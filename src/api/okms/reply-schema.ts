@@ -38,6 +38,7 @@ const keyAttributes = z
     activation_date: date.optional(),
     deactivation_date: date.optional(),
     compromise_date: date.optional(),
+    scheduled_destruction: date.optional().meta({ description: 'Until then it can be recovered through the Key Vault API.' }),
     extractable: z.boolean(),
     never_extractable: z.boolean(),
     sensitive: z.boolean(),

@@ -111,6 +111,7 @@ function attributes(key: Key): ServiceKey['attributes'] {
     ...(key.activatedMs === null ? {} : { activation_date: date(key.activatedMs) }),
     ...(key.deactivatedMs === null ? {} : { deactivation_date: date(key.deactivatedMs) }),
     ...(key.compromisedMs === null ? {} : { compromise_date: date(key.compromisedMs) }),
+    ...(key.deletion === null ? {} : { scheduled_destruction: date(key.deletion.scheduledPurgeMs) }),
     extractable: false,
     never_extractable: generated,
     sensitive: !isPublicOnly(key),
