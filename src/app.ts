@@ -18,7 +18,7 @@ import { authority } from './auth/client-certificate.ts';
 import { randomHex } from './bytes.ts';
 import { type Config, endpointOf } from './config.ts';
 import { CryptoEngine } from './crypto/engine.ts';
-import { canaryOf, internalKey } from './crypto/internal-keys.ts';
+import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { KmsError } from './errors.ts';
 import { packageVersion, paths } from './home.ts';
 import { Gate } from './keys/access.ts';
@@ -150,7 +150,8 @@ export class App {
     this.lifecycle = new KeyLifecycle({ gate, store, alterations, now, onRestriction });
     this.operations = new KeyOperations(gate, engine, this.#invocations);
     const pages = new PageTokens(() => this.#sealing.pageKey());
-    const identity = new ClientIdentity(gate, [authority(installation.accessCa)], builtInIssuer(installation, endpointOf(config)), now);
+    const issuer = builtInIssuer(installation, endpointOf(config), (key, bytes) => signWithInternalKey(this.#token, key, bytes));
+    const identity = new ClientIdentity(gate, [authority(installation.accessCa)], issuer, now);
     const transport = new TransportKeys(gate, engine);
     const okms = okmsRoutes({ lifecycle: this.lifecycle, operations: this.operations, pages, transport });
     const files = readTlsFiles(config.home);
