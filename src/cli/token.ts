@@ -8,6 +8,7 @@ import { assertSubject, issuerHere } from './dev-issuer.ts';
 import { print } from './output.ts';
 import { assignRoles, type Roles, withRoles } from './roles.ts';
 import { operator, type Session, withSession } from './session.ts';
+import { clientCommands } from './token-client.ts';
 
 interface Issue extends Roles {
   readonly subject: string;
@@ -24,6 +25,7 @@ export function tokenCommands(kms: Command, finish: (code: number) => void): voi
       print(await issueToken(loadConfig(process.env), options));
       finish(0);
     });
+  clientCommands(token, finish);
 }
 
 function seconds(text: string): number {
