@@ -164,6 +164,7 @@ export class App {
     this.#listeners = this.#createListeners({
       gate,
       identity,
+      issuer,
       bodyLimit: config.server.bodyLimit,
       okms,
       documents: [{ door: okmsDocument, document: openApiDocument(okmsDocument, okms, packageVersion()) }],

@@ -6,18 +6,23 @@
 import { randomUUID } from 'node:crypto';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
+import type { SigningIssuer } from '../auth/issue-access-token.ts';
 import { asKmsError, KmsError } from '../errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { documentation, type DoorDocument } from './documentation.ts';
 import type { ErrorRenderer, Route } from './door.ts';
 import { health, type Readiness } from './health.ts';
+import { renderOauthError } from './oauth/errors.ts';
+import { oauth } from './oauth/routes.ts';
 import { renderOkmsError } from './okms/errors.ts';
 import type { Ports } from './origins.ts';
 import { pipeline, type PipelineOptions, reportRefusals, requestIdOf } from './pipeline.ts';
 
 export interface ServerOptions extends PipelineOptions {
   readonly okms: readonly Route[];
+  /** Of access tokens; null where there is none. */
+  readonly issuer: SigningIssuer | null;
   readonly documents: readonly DoorDocument[];
   readonly ports: Ports;
   readonly logger: Logger;
@@ -32,6 +37,7 @@ const OKMS_BASES = ['/v1', '/api/:okmsId/v1'];
 export function apiServer(options: ServerOptions): Koa {
   const app = baseServer(options);
   app.use(documentation({ ...options, here: 'api', admit: visitor(options) }));
+  app.use(oauth(options, renderErrors(renderOauthError, options.logger)));
   for (const base of OKMS_BASES) {
     const router = new Router({ prefix: base, sensitive: true });
     for (const route of options.okms) router.register(route.path, [route.method], [...pipeline(route, options)]);
