@@ -95,7 +95,8 @@ describe('the client is not who it says', () => {
       await ask(form({ client_id: '00000000-0000-4000-8000-000000000000' })),
       await ask(form({ client_id: "' or 1=1 --" })),
       await ask(form({ client_id: 'a\0b' })),
-      await ask({ grant_type: 'client_credentials', scope: client.scope }, { authorization: basic(client.clientId, 'wrong') }),
+      ...(await Promise.all([[client.clientId, 'wrong'], [client.clientId, ''], ['00000000-0000-4000-8000-000000000000', '']].map(([id = '', secret = '']) =>
+        ask({ grant_type: 'client_credentials', scope: client.scope }, { authorization: basic(id, secret) })))),
     ];
     for (const answer of answers) {
       expectError(answer, 401, 'invalid_client', 'unknown or revoked');
