@@ -88,8 +88,8 @@ const exclusive: ReadonlyMap<string, string> = new Map([
   ['node:cluster', 'cli'],
 ]);
 
-/** Dialects, none of which may import another. */
-const apart = ['api/okms', 'api/keyvault'];
+/** Doors, none of which may import another. */
+const apart = ['api/okms', 'api/keyvault', 'api/oauth'];
 
 interface Import {
   /** Undefined when the name is computed. */

@@ -15,7 +15,7 @@ import { authority } from './auth/client-certificate.ts';
 import { randomHex } from './bytes.ts';
 import { type Config, endpointOf } from './config.ts';
 import { CryptoEngine } from './crypto/engine.ts';
-import { canaryOf, internalKey } from './crypto/internal-keys.ts';
+import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { createDoors, createServices, type Services } from './doors.ts';
 import { KmsError } from './errors.ts';
 import { paths } from './home.ts';
@@ -154,7 +154,8 @@ export class App {
       clocks: { wallMs: now, databaseMs: () => store.nowMs(), monotonicMs: () => performance.now() },
       periodMs: PURGE_MS,
     });
-    const identity = new ClientIdentity(gate, [authority(installation.accessCa)], builtInIssuer(installation, endpointOf(config)), now);
+    const issuer = builtInIssuer(installation, endpointOf(config), (key, bytes) => signWithInternalKey(this.#token, key, bytes));
+    const identity = new ClientIdentity(gate, [authority(installation.accessCa)], issuer, now);
     const pages = new PageTokens(() => this.#sealing.pageKey());
     const { hsmPlatform } = tokenSetup(config).profile;
     const files = readTlsFiles(config.home);
@@ -167,6 +168,7 @@ export class App {
     this.#listeners = this.#createListeners({
       gate,
       identity,
+      issuer,
       bodyLimit: config.server.bodyLimit,
       ...createDoors(this.services, { config, installation, gate, identity, pages, hsmPlatform }),
       ports: { api: config.server.port, public: config.server.publicPort },

@@ -40,6 +40,7 @@ describe('refused', () => {
     ['api/server.ts', `import { a } from '../audit/log.ts';`, 'api may not import audit/log'],
     ['api/okms/keys.ts', `import { a } from '../keyvault/wire.ts';`, 'api/okms may not import api/keyvault'],
     ['api/keyvault/keys.ts', `import type { A } from '../okms/wire.ts';`, 'api/keyvault may not import api/okms'],
+    ['api/oauth/token.ts', `import { a } from '../okms/jws.ts';`, 'api/oauth may not import api/okms'],
     ['telemetry/log.ts', `import { a } from '../keys/usage.ts';`, 'telemetry may not import keys/usage'],
     ['config.ts', `import { a } from './app.ts';`, 'config may not import app'],
     ['app.ts', `import { serve } from './cli/serve.ts';`, 'app may not import cli/serve'],

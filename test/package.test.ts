@@ -32,6 +32,10 @@ describe('package.json', () => {
     expect(lock.packages['node_modules/unrs-resolver'].version).toBe('1.12.2');
   });
 
+  test('the client for Entra ID is one that runs on Node 20, which ended with 4.13.1', () => {
+    expect(lock.packages['node_modules/@azure/identity'].engines.node).toBe('>=20.0.0');
+  });
+
   // better-sqlite3 13 installs on Node 20 and then crashes with a segmentation fault.
   const node20 = process.versions.node.startsWith('20.');
   (node20 ? test : test.skip)('better-sqlite3 is 12 on Node 20', () => {

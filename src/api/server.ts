@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
+import type { SigningIssuer } from '../auth/issue-access-token.ts';
 import { asKmsError, KmsError } from '../errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -13,12 +14,16 @@ import { documentation, type DoorDocument } from './documentation.ts';
 import type { Door } from './door.ts';
 import type { ClientIdentity } from './client-identity.ts';
 import { health, type Readiness } from './health.ts';
+import { renderOauthError } from './oauth/errors.ts';
+import { oauth } from './oauth/routes.ts';
 import { pipeline, type PipelineOptions, reportRefusals, requestIdOf } from './pipeline.ts';
 
 export interface ServerOptions extends PipelineOptions {
   /** The first is asked about what belongs to none. */
   readonly doors: readonly [Door, ...Door[]];
   readonly identity: ClientIdentity;
+  /** Of access tokens; null where there is none. */
+  readonly issuer: SigningIssuer | null;
   readonly documents: readonly DoorDocument[];
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -30,6 +35,7 @@ export interface ServerOptions extends PipelineOptions {
 export function apiServer(options: ServerOptions): Koa {
   const app = baseServer(options);
   app.use(documentation({ ...options, here: 'api', admit: visitor(options) }));
+  app.use(oauth(options, renderErrors(() => ({ renderError: renderOauthError }), options.logger)));
   for (const door of options.doors) mount(app, door, options);
   app.use((ctx) => reportRefusals(ctx, options.gate, () => Promise.reject(unknownRoute(ctx, doorOf(ctx, options)))));
   return app;
@@ -67,7 +73,7 @@ function baseServer(options: ServerOptions): Koa {
   app.silent = true;
   app.use(requestId);
   app.use(observe(options));
-  app.use(renderErrors(options));
+  app.use(renderErrors((ctx) => doorOf(ctx, options), options.logger));
   app.use(securityHeaders(options.draining));
   app.use(health(options.readiness));
   app.use(boundedHeaders);
@@ -100,10 +106,9 @@ function observe(options: ServerOptions): Middleware {
   };
 }
 
-function renderErrors(options: ServerOptions): Middleware {
-  const { logger } = options;
+function renderErrors(doorOfRequest: (ctx: Context) => Pick<Door, 'renderError' | 'decorate'>, logger: Logger): Middleware {
   return async (ctx, next) => {
-    const { renderError, decorate } = doorOf(ctx, options);
+    const { renderError, decorate } = doorOfRequest(ctx);
     try {
       await next();
     } catch (thrown) {

@@ -11,9 +11,10 @@ import type { AuditEvent } from '../audit/record.ts';
 import { asKmsError, isTransient, KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
-import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, Vault } from './key.ts';
+import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
 import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
+import { holdsSecret } from './token-client.ts';
 import type { Operation } from './usage.ts';
 
 /** One request, as a door hands it in. */
@@ -24,6 +25,9 @@ export interface Call {
   /** Client address. */
   readonly source: string;
 }
+
+/** One request for an access token, its client authenticated. */
+export type TokenCall = Pick<Call, 'requestId' | 'source'> & { readonly client: TokenClient };
 
 /** Names a key within the vault of the call: its id, or the name that it has while it lives. */
 export type KeyAddress = string | { readonly name: string };
@@ -57,6 +61,9 @@ export interface PresentedCertificate {
 /** Keys that live, or those that were deleted softly. */
 type Which = 'living' | 'deleted';
 
+/** Of clients; whatever else is asked for is not worth a question to the store. */
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 const KEYS_CACHED = 10_000;
 const PRINCIPALS_CACHED = 1_000;
 
@@ -87,6 +94,21 @@ export class Gate {
     if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
     const { vaultId, subject } = credential;
     return { method: 'certificate', issuer: issuerOf(this.#options.installation.id), subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
+  }
+
+  /** @throws KmsError `unauthenticated`, the same for a client that is not there or revoked, and for a wrong secret */
+  async identifyClient(id: string, secret: string): Promise<TokenClient> {
+    this.#options.assertServing();
+    const client = UUID.test(id) ? await this.#options.store.tokenClient(id) : undefined;
+    if (holdsSecret(client, secret)) return client;
+    throw new KmsError('unauthenticated', 'the client is unknown or revoked, or its secret is wrong');
+  }
+
+  /** Runs the issue of an access token to a client. */
+  async issueToken<T>({ client, requestId, source }: TokenCall, work: () => Promise<Outcome<T>>): Promise<T> {
+    const issuer = issuerOf(this.#options.installation.id);
+    const principal = { method: 'client-secret', issuer, subject: client.subject };
+    return this.#audited({ event: 'token.issue', requestId, principal, credential: client.id, source }, work);
   }
 
   /**
@@ -295,15 +317,22 @@ export class Gate {
       this.#options.store.assignments(method, issuer, subject));
   }
 
-  async #recorded<T>(
+  #recorded<T>(
     call: Call,
     event: string,
     address: KeyAddress | undefined,
     decide: (found: (key: Key) => void) => Promise<Outcome<T>>,
   ): Promise<T> {
+    return this.#audited({ event, ...callFacts(call), ...(typeof address === 'string' && { key: address }) }, decide);
+  }
+
+  async #audited<T>(
+    known: Omit<AuditEvent, 'result'>,
+    decide: (found: (key: Key) => void) => Promise<Outcome<T>>,
+  ): Promise<T> {
     const { audit } = this.#options;
     if (!audit.healthy()) throw new KmsError('audit-unavailable', 'the audit log cannot be written', { retryAfter: 2 });
-    let about: Omit<AuditEvent, 'result'> = { event, ...callFacts(call), ...(typeof address === 'string' && { key: address }) };
+    let about = known;
     let outcome: Outcome<T>;
     try {
       outcome = await decide(({ id }) => { about = { ...about, key: id }; });
