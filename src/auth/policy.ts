@@ -15,8 +15,11 @@ interface Role {
   readonly permissions: ReadonlySet<Permission> | 'all';
 }
 
-const USE_OF_OTHERS: readonly Permission[] = ['key/get', 'key/dataKey/create', 'key/dataKey/decrypt', 'key/unwrapKey'];
-const USE: readonly Permission[] = [...USE_OF_OTHERS, 'key/encrypt', 'key/decrypt', 'key/sign', 'key/verify', 'key/update', 'random/get'];
+const READ: readonly Permission[] = ['key/get', 'key/deleted/get'];
+const USE_OF_OTHERS: readonly Permission[] = [...READ, 'key/dataKey/create', 'key/dataKey/decrypt', 'key/wrapKey', 'key/unwrapKey'];
+const USE: readonly Permission[] = [
+  ...USE_OF_OTHERS, 'key/encrypt', 'key/decrypt', 'key/sign', 'key/verify', 'key/update', 'key/backup', 'random/get',
+];
 
 function role(name: string, id: string | null, permissions: readonly Permission[] | 'all'): Role {
   const slug = name.toLowerCase().replaceAll(' ', '-');
@@ -30,7 +33,8 @@ const ROLES: readonly Role[] = [
   role('Key Vault Crypto Officer', '14b46e9e-c2b7-41b4-b07b-48a6ebf60603', 'all'),
   role('Key Vault Crypto User', '12338af0-0e69-4776-bea7-57ae8d297424', USE),
   role('Key Vault Crypto Service Encryption User', 'e147488a-f6f5-4113-8e2d-b22465e65bf6', USE_OF_OTHERS),
-  role('Key Vault Reader', '21090545-7ca7-4776-b22c-e363652d74d2', ['key/get']),
+  role('Key Vault Crypto Service Release User', '08bbd89e-9f13-488c-ac41-acfcb10c90ab', ['key/release']),
+  role('Key Vault Reader', '21090545-7ca7-4776-b22c-e363652d74d2', [...READ, 'key/rotationPolicy/get']),
 ];
 
 const BY_SLUG: ReadonlyMap<string, Role> = new Map(ROLES.map((known) => [known.slug, known]));
