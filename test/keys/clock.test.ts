@@ -147,7 +147,7 @@ const jumped: string[] = [];
 function purgerAt(databaseMs: () => number = () => nowMs): Purger {
   const { a: store, boots: [bootId] } = stores;
   const logger = createLogger({ level: 'silent', base: {} });
-  const watched = { ...audit, append: (event: Parameters<AuditLog['append']>[0]) => { jumped.push(event.event); return audit.append(event); } } as AuditLog;
+  const watched = { ...audit, append: (event: Parameters<AuditLog['append']>[0]) => { jumped.push(event.event); return audit.append(event); } };
   return new Purger({
     store, alterations: services.alterations, audit: watched, outbox, logger, bootId, periodMs: 60_000,
     clocks: { wallMs: () => nowMs, databaseMs: () => Promise.resolve(databaseMs()), monotonicMs: () => monotonicMs },

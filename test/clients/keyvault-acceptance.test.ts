@@ -1,0 +1,123 @@
+/** What the published clients of Key Vault rely on besides the operations: versions of the service, errors, credentials, retries (§2.3, §7). */
+
+import { execFile } from 'node:child_process';
+import { createHash, generateKeyPairSync, randomBytes, verify } from 'node:crypto';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { auditRecords } from '../support/audit-records.ts';
+import { issueToken } from '../support/bearer.ts';
+import type { Installation } from '../support/installation.ts';
+import { serve } from '../support/served.ts';
+import { addTokenClient } from '../support/token-client.ts';
+import { connect, type Connected, type SdkVersion } from './keyvault-sdk.ts';
+
+let kms: Installation;
+serve((served) => { kms = served.kms; });
+
+const SERVICE_VERSIONS: readonly (readonly [SdkVersion, string])[] = [
+  ...['7.0', '7.1', '7.2', '7.3', '7.4', '7.5', '7.6', '2025-07-01'].map((version) => ['4.10.2', version] as const),
+  ...['7.0', '7.3', '7.5'].map((version) => ['4.9.0', version] as const),
+  ['4.8.0', '7.4'], ['4.7.2', '7.2'], ['4.7.2', '7.4'],
+];
+
+test.each(SERVICE_VERSIONS)('client %s with the service version %s', async (sdk, serviceVersion) => {
+  const at = await connect(kms, sdk, 'dev', { serviceVersion });
+  try {
+    const name = `v-${sdk}-${serviceVersion}`.replaceAll('.', '-');
+    const key = await at.client.createEcKey(name, { curve: 'P-256', notBefore: new Date('2020-01-01'), tags: { v: serviceVersion } });
+    expect(key.properties).toMatchObject({ notBefore: new Date('2020-01-01'), tags: { v: serviceVersion } });
+    const message = randomBytes(20);
+    const digest = createHash('sha256').update(message).digest();
+    const { result } = await at.cryptography(key).sign('ES256', digest);
+    expect((await at.cryptography(key.id!).verify('ES256', digest, result)).result).toBe(true);
+    const names = [];
+    for await (const page of at.client.listPropertiesOfKeys().byPage({ maxPageSize: 1 })) names.push(...page.map((of) => of.name));
+    expect(names).toContain(name);
+    const deleted = await (await at.client.beginDeleteKey(name, { intervalInMs: 20 })).pollUntilDone();
+    expect(deleted.properties.recoveryId).toBeDefined();
+    await at.client.purgeDeletedKey(name);
+  } finally {
+    at.close();
+  }
+});
+
+describe('in a vault of the premium flavour', () => {
+  let at: Connected;
+  beforeAll(async () => { at = await connect(kms, '4.10.2', 'dev-premium'); });
+  afterAll(() => { at.close(); });
+
+  test('types are as they were asked for, and hsm is an option', async () => {
+    expect((await at.client.createRsaKey('plain', { hsm: false })).keyType).toBe('RSA');
+    expect((await at.client.createRsaKey('in-hsm', { hsm: true })).keyType).toBe('RSA-HSM');
+    expect((await at.client.createEcKey('ec-hsm', { hsm: true })).keyType).toBe('EC-HSM');
+    expect((await at.client.createOctKey('oct', { hsm: true })).keyType).toBe('oct-HSM');
+    await expect(at.client.createOctKey('oct-soft', { hsm: false })).rejects.toMatchObject({ code: 'BadParameter', statusCode: 400 });
+  });
+
+  test('imports keep their type, and take an HSM by option', async () => {
+    const jwk = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({ format: 'jwk' });
+    const bytes = (member: unknown): Uint8Array => Buffer.from(String(member), 'base64url');
+    const key = { crv: 'P-384', x: bytes(jwk.x), y: bytes(jwk.y), d: bytes(jwk.d) };
+    expect((await at.client.importKey('imported', { kty: 'EC', ...key })).keyType).toBe('EC');
+    expect((await at.client.importKey('imported-hsm', { kty: 'EC', ...key }, { hardwareProtected: true })).keyType).toBe('EC-HSM');
+    await expect(at.client.importKey('imported-bad', { kty: 'EC', ...key, d: randomBytes(48) })).rejects.toMatchObject({ code: 'BadParameter' });
+  });
+
+  test('what it cannot do here says so: random bytes, CBC', async () => {
+    await expect(at.client.getRandomBytes(8)).rejects.toMatchObject({ statusCode: 404 });
+    const key = await at.client.createOctKey('no-cbc', { hsm: true, keySize: 256 });
+    await expect(at.cryptography(key).encrypt({ algorithm: 'A256CBCPAD', plaintext: Buffer.from('x'), iv: randomBytes(16) }))
+      .rejects.toMatchObject({ code: 'BadParameter', message: expect.stringContaining('switched off') });
+  });
+});
+
+describe('errors', () => {
+  let at: Connected;
+  beforeAll(async () => { at = await connect(kms, '4.10.2', 'dev'); });
+  afterAll(() => { at.close(); });
+
+  test('have code, status and inner code', async () => {
+    await expect(at.client.getKey('nowhere')).rejects.toMatchObject({ code: 'KeyNotFound', statusCode: 404, message: expect.stringContaining('nowhere') });
+    await at.client.createRsaKey('sealed', { enabled: false });
+    const crypto = at.cryptography(`${at.url}/keys/sealed/${(await at.client.getKey('sealed')).properties.version!}`);
+    await expect(crypto.sign('RS256', randomBytes(32))).rejects.toMatchObject({
+      code: 'Forbidden', statusCode: 403, details: { error: { innerError: { code: 'KeyDisabled' } } },
+    });
+    await expect(at.client.backupKey('sealed')).rejects.toMatchObject({ code: 'NotImplemented', statusCode: 501 });
+    await expect(at.client.getKeyRotationPolicy('sealed')).rejects.toMatchObject({ statusCode: 501 });
+    await expect(at.client.releaseKey('sealed', 'token')).rejects.toMatchObject({ statusCode: 501 });
+  });
+
+  test('401 for a token that does not hold, after one challenge', async () => {
+    const stranger = await connect(kms, '4.10.2', 'dev', { token: 'a.b.c' });
+    await expect(stranger.client.getKey('sealed')).rejects.toMatchObject({ statusCode: 401, code: 'Unauthorized' });
+    stranger.close();
+  });
+
+  test('a caller who may not read a key is refused, and asks the service for each operation', async () => {
+    const { id } = await at.client.createEcKey('not-for-all');
+    const token = await issueToken(kms, '--subject', 'releaser', '--role', 'Key Vault Crypto Service Release User', '--vault', 'dev');
+    const other = await connect(kms, '4.10.2', 'dev', { token });
+    await expect(other.client.getKey('not-for-all')).rejects.toMatchObject({ statusCode: 403, code: 'Forbidden' });
+    await expect(other.cryptography(id!).sign('ES256', randomBytes(32))).rejects.toMatchObject({ statusCode: 403, code: 'Forbidden' });
+    const asked = auditRecords(kms).filter(({ event, result }) => event === 'key.sign' && result === 'refused');
+    expect(asked.at(-1)).toMatchObject({ reason: 'forbidden' });
+    other.close();
+  });
+});
+
+test('ClientSecretCredential with its authority and the CA as only settings opens the vault', async () => {
+  const client = await addTokenClient(kms, '--subject', 'sdk-program', '--role', 'Key Vault Crypto Officer', '--vault', 'dev');
+  const environment = {
+    PATH: process.env['PATH'],
+    NODE_EXTRA_CA_CERTS: kms.admin.ca,
+    CLIENT: JSON.stringify({ ...client, authorityHost: `https://localhost:${kms.port}`, vaultUrl: `https://dev.localhost:${kms.port}` }),
+  };
+  const { stdout } = await promisify(execFile)(process.execPath, [resolve('test/clients/keyvault-credential.mjs')], { env: environment });
+  const { name, x, y, digest, signature } = JSON.parse(stdout) as Record<string, string>;
+  expect(name).toBe('by-secret');
+  const key = { key: { kty: 'EC', crv: 'P-256', x: x!, y: y! }, format: 'jwk', dsaEncoding: 'ieee-p1363' } as const;
+  expect(verify('sha256', Buffer.from('by a program'), key, Buffer.from(signature!, 'base64url'))).toBe(true);
+  expect(createHash('sha256').update('by a program').digest('base64url')).toBe(digest);
+});
