@@ -16,6 +16,7 @@ help: ## list the targets
 
 run: dist/.built ## install what is missing, build, initialise $KMS_HOME (default ./var) once, serve
 	@node dist/cli/main.js init --dev
+	@node dist/cli/main.js migrate > /dev/null
 	@exec node dist/cli/main.js serve
 
 test: prepare-test dist/.built build/fault ## install what is missing, build, check types and style, run every test

@@ -82,7 +82,8 @@ First call, to copy and paste: make an AES-256 key in the HSM and encrypt with i
   ID=$($KMS ${json} -d '{"name":"first","type":"oct","size":256}' ${base} | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
   $KMS ${json} -d "{\\"plaintext\\":\\"$(printf 'hello' | base64)\\"}" ${base}/$ID/encrypt
 
-The API to read, and with the client certificate in your browser to try: https://localhost:${open}/swagger/okms/
+The APIs to read, and with the client certificate in your browser to try:
+  https://localhost:${open}/swagger/okms/   https://localhost:${open}/swagger/keyvault/
 
 ${ready}`);
 }

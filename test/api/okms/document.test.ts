@@ -6,53 +6,27 @@ import { z } from 'zod';
 import type { Route } from '../../../src/api/door.ts';
 import { okmsDocument } from '../../../src/api/okms/document.ts';
 import { okmsRoutes, type OkmsServices } from '../../../src/api/okms/routes.ts';
-import { openApiDocument } from '../../../src/api/openapi.ts';
+import { Documented } from '../../support/documented.ts';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
 import { serve } from '../../support/served.ts';
 import { base64, EC, makeKey, OCT, RSA, UNKNOWN_ID } from './support.ts';
 
 /** Readers only: nothing here runs an action. */
 const routes = okmsRoutes({} as OkmsServices);
-/** JSON, as readers of the document get it. */
-const written = JSON.parse(JSON.stringify(openApiDocument(okmsDocument, routes, '0.0.0')));
-
-interface Operation {
-  readonly operationId: string;
-  readonly tags: readonly string[];
-  readonly requestBody?: { readonly content: { readonly 'application/json': { readonly schema: object; readonly example: object } } };
-  readonly responses: Readonly<Record<string, { readonly content?: { readonly 'application/json': { readonly schema: object } } }>>;
-  readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean; readonly schema: object }[];
-}
-
-function documented(): [string, string, Operation][] {
-  return Object.entries(written.paths as Record<string, Record<string, Operation>>).flatMap(([path, item]) =>
-    Object.entries(item).map(([method, operation]): [string, string, Operation] => [method.toUpperCase(), path, operation]));
-}
-
-function find(method: string, path: string): Operation {
-  const found = documented().find(([m, p]) => m === method && p === path);
-  if (found === undefined) throw new Error(`${method} ${path} is not documented`);
-  return found[2];
-}
-
-/** Somebody else's reading of the JSON Schema: back into a checker, without our zod objects. */
-function checker(schema: object): z.ZodType {
-  const text = JSON.stringify(schema).replaceAll('#/components/schemas/', '#/$defs/');
-  const $defs = JSON.parse(JSON.stringify(written.components.schemas).replaceAll('#/components/schemas/', '#/$defs/'));
-  return z.fromJSONSchema({ ...JSON.parse(text), $defs });
-}
+const document = new Documented(okmsDocument, routes);
+const { written } = document;
 
 describe('the document and the route table', () => {
   test('name the same methods and paths', () => {
     const table = routes.map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`);
-    expect(documented().map(([method, path]) => `${method} ${path}`).sort()).toEqual(table.sort());
+    expect(document.all().map(([method, path]) => `${method} ${path}`).sort()).toEqual(table.sort());
     expect(new Set(table).size).toBe(routes.length);
   });
 
   test('every operation has a name of its own and declares the parameters of its path', () => {
-    const names = documented().map(([, , { operationId }]) => operationId);
+    const names = document.all().map(([, , { operationId }]) => operationId);
     expect(new Set(names).size).toBe(names.length);
-    for (const [, path, { parameters = [] }] of documented()) {
+    for (const [, path, { parameters = [] }] of document.all()) {
       const wanted = Array.from(path.matchAll(/\{(\w+)\}/g), ([, name]) => name);
       const declared = parameters.filter((parameter) => parameter.in === 'path');
       expect(declared.map(({ name, required }) => [name, required])).toEqual(wanted.map((name) => [name, true]));
@@ -61,13 +35,13 @@ describe('the document and the route table', () => {
 
   test('every operation is in a group that the document has', () => {
     const groups = (written.tags as { name: string }[]).map(({ name }) => name);
-    expect(new Set(documented().flatMap(([, , { tags }]) => tags))).toEqual(new Set(groups));
+    expect(new Set(document.all().flatMap(([, , { tags }]) => tags))).toEqual(new Set(groups));
   });
 
   test('every reference leads somewhere', () => {
     const references = JSON.stringify(written).matchAll(/"\$ref":"#\/([^"]+)"/g);
     const targets = Array.from(references, ([, path = '']) =>
-      path.split('/').reduce((at: Record<string, never> | undefined, name) => at?.[name], written));
+      path.split('/').reduce((at: Record<string, never> | undefined, name) => at?.[name], written as unknown as Record<string, never>));
     expect(targets.length).toBeGreaterThan(30);
     expect(targets).not.toContain(undefined);
   });
@@ -107,10 +81,10 @@ test.each(withBody.map(named))('%s checks its body with the documented schema an
 test.each(withBody.map(named))('%s has an example that its schema accepts, also as the document has it', (_name, route) => {
   const { schema, example } = route.description.body!;
   expect(schema.safeParse(example).success).toBe(true);
-  const media = find(route.method, route.path.replace(/:(\w+)/g, '{$1}')).requestBody!.content['application/json'];
+  const media = document.find(route.method, route.path.replace(/:(\w+)/g, '{$1}')).requestBody!.content['application/json'];
   expect(media.example).toEqual(example);
-  expect(checker(media.schema).safeParse(example).success).toBe(true);
-  expect(checker(media.schema).safeParse([]).success).toBe(false);
+  expect(document.checker(media.schema).safeParse(example).success).toBe(true);
+  expect(document.checker(media.schema).safeParse([]).success).toBe(false);
 });
 
 let kms: Installation;
@@ -118,34 +92,21 @@ let admin: Client;
 
 serve((served) => { ({ kms, admin } = served); });
 
-/** What was answered is documented: the status, and a body of the documented shape or none. */
-function expectDocumented(method: string, path: string, answer: Answer): void {
-  const response = find(method, path).responses[answer.status];
-  expect([method, path, answer.status, response !== undefined]).toEqual([method, path, answer.status, true]);
-  const schema = response?.content?.['application/json'].schema;
-  if (schema === undefined) {
-    expect([method, path, answer.text]).toEqual([method, path, '']);
-    return;
-  }
-  const parsed = checker(schema).safeParse(answer.json);
-  expect([method, path, answer.json, parsed.error?.issues]).toEqual([method, path, answer.json, undefined]);
-}
-
 type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
 /** @returns the answer, of which status and shape are as documented */
 async function asDocumented(method: Method, path: string, keyId: string, body?: object, query = ''): Promise<Answer> {
   const answer = await admin.call(method, path.replace('{keyId}', keyId) + query, body);
-  expectDocumented(method, path, answer);
+  document.expectAnswer(method, path, answer);
   return answer;
 }
 
 const KEY = '/servicekey/{keyId}';
 
 test('a checker made of the document tells shapes apart', () => {
-  const check = checker(find('GET', KEY).responses['200']!.content!['application/json'].schema);
+  const check = document.checker(document.find('GET', KEY).responses['200']!.content!['application/json'].schema);
   expect(check.safeParse({}).success).toBe(false);
-  const error = checker(find('GET', KEY).responses['404']!.content!['application/json'].schema);
+  const error = document.checker(document.find('GET', KEY).responses['404']!.content!['application/json'].schema);
   expect(error.safeParse({ error_id: 'a', error_code: -1, errors: ['b'], request_id: 'c' }).success).toBe(false);
   expect(error.safeParse({ error_id: 'a', error_code: 1, errors: ['b'], request_id: 'c' }).success).toBe(true);
   expect(error.safeParse({ error_id: 'a', error_code: 1, errors: ['b'], request_id: 'c', more: 1 }).success).toBe(false);
@@ -160,7 +121,7 @@ test('what the server answers is what the document says', async () => {
     seen.add(`${method} ${path}`);
     return answer;
   };
-  const { example } = find('POST', '/servicekey').requestBody!.content['application/json'];
+  const { example } = document.find('POST', '/servicekey').requestBody!.content['application/json'];
   await call('POST', '/servicekey', '', example);
   for (const kind of [OCT, RSA, EC]) {
     const made = await call('POST', '/servicekey', '', { name: 'documented', ...kind }, '?format=jwk');
@@ -178,12 +139,12 @@ test('what the server answers is what the document says', async () => {
     await call('GET', '/servicekey', '', undefined, '?state=destroyed&max=1');
   }
   await rest(call);
-  expect([...seen].sort()).toEqual(documented().map(([method, path]) => `${method} ${path}`).sort());
+  expect([...seen].sort()).toEqual(document.all().map(([method, path]) => `${method} ${path}`).sort());
 });
 
-type Documented = (method: Method, path: string, id: string, body?: object, query?: string) => Promise<Answer>;
+type AskDocumented = (method: Method, path: string, id: string, body?: object, query?: string) => Promise<Answer>;
 
-async function use(call: Documented, id: string, type: string): Promise<void> {
+async function use(call: AskDocumented, id: string, type: string): Promise<void> {
   if (type === 'oct') {
     const plaintext = base64('to be kept');
     const sealed = await call('POST', `${KEY}/encrypt`, id, { plaintext, context: 'here' });
@@ -198,23 +159,23 @@ async function use(call: Documented, id: string, type: string): Promise<void> {
 }
 
 /** Routes that work on no key. */
-async function rest(call: Documented): Promise<void> {
+async function rest(call: AskDocumented): Promise<void> {
   await call('GET', '/random', '', undefined, '?length=16');
 }
 
 test('refusals are of the documented statuses and of the documented shape', async () => {
   const id = await makeKey(admin, OCT);
   const stranger = kms.client(null);
-  for (const [method, path] of documented()) {
+  for (const [method, path] of document.all()) {
     const target = path.replace('{keyId}', id);
     const refusal = await stranger.call(method as Method, target);
     expect(refusal.status).toBe(401);
-    expectDocumented(method, path, refusal);
+    document.expectAnswer(method, path, refusal);
     const elsewhere = await admin.call(method as Method, `https://localhost:${kms.port}/api/${UNKNOWN_ID}/v1${target}`);
     expect(elsewhere.status).toBe(403);
-    expectDocumented(method, path, elsewhere);
+    document.expectAnswer(method, path, elsewhere);
     if (path === target) continue;
-    const { example } = find(method, path).requestBody?.content['application/json'] ?? {};
+    const { example } = document.find(method, path).requestBody?.content['application/json'] ?? {};
     const unknown = await asDocumented(method as Method, path, UNKNOWN_ID, example);
     expect([method, path, unknown.status]).toEqual([method, path, 404]);
     expect((await asDocumented(method as Method, path, 'no-uuid', example)).status).toBe(400);
@@ -230,7 +191,7 @@ test('refusals are of the documented statuses and of the documented shape', asyn
 test('the documented queries are those that are accepted', async () => {
   const id = await makeKey(admin, EC);
   const signature = { message: base64('m'), alg: 'ES256' };
-  for (const [method, path, { parameters = [] }] of documented()) {
+  for (const [method, path, { parameters = [] }] of document.all()) {
     for (const { name, schema } of parameters.filter((parameter) => parameter.in === 'query')) {
       const resolved = resolve(schema);
       const body = method === 'GET' ? undefined : path.endsWith('sign') ? signature : { name: 'queried', ...EC };
