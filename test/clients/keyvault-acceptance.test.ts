@@ -1,13 +1,14 @@
 /** What the published clients of Key Vault rely on besides the operations: versions of the service, errors, credentials, retries (§2.3, §7). */
 
 import { execFile } from 'node:child_process';
-import { createHash, generateKeyPairSync, randomBytes, verify } from 'node:crypto';
+import { createDecipheriv, createHash, generateKeyPairSync, randomBytes, randomUUID, verify } from 'node:crypto';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { CompactEncrypt, CompactSign, compactVerify, importJWK } from 'jose';
 import { auditRecords } from '../support/audit-records.ts';
 import { issueToken } from '../support/bearer.ts';
-import type { Installation } from '../support/installation.ts';
+import type { Client, Installation } from '../support/installation.ts';
 import { serve } from '../support/served.ts';
 import { addTokenClient } from '../support/token-client.ts';
 import { connect, type Connected, type SdkVersion } from './keyvault-sdk.ts';
@@ -106,6 +107,87 @@ describe('errors', () => {
     other.close();
   });
 });
+
+describe('one key, two doors, with the client', () => {
+  let at: Connected;
+  let admin: Client;
+  beforeAll(async () => {
+    at = await connect(kms, '4.10.2', 'dev');
+    admin = kms.client();
+  });
+  afterAll(async () => {
+    at.close();
+    await admin.close();
+  });
+  const message = Buffer.from('through either door');
+  const digest = createHash('sha256').update(message).digest();
+
+  test('made through OKMS, it signs and verifies through the client', async () => {
+    const { json } = await admin.post('/servicekey', { name: 'from OKMS', type: 'RSA', size: 3072, operations: ['sign', 'verify'] });
+    const key = await at.client.getKey(json.id as string);
+    expect(key).toMatchObject({ keyType: 'RSA-HSM', keyOperations: ['sign', 'verify'] });
+    const { result } = await at.cryptography(key).sign('PS256', digest);
+    const verified = await admin.post(`/servicekey/${json.id as string}/verify`, { alg: 'PS256', message: message.toString('base64'), signature: Buffer.from(result).toString('base64') });
+    expect(verified.json).toMatchObject({ result: true });
+  });
+
+  test('made through the client, it signs through OKMS', async () => {
+    const name = randomUUID();
+    const key = await at.client.createEcKey(name, { curve: 'P-521' });
+    const { json } = await admin.post(`/servicekey/${name}/sign`, { alg: 'ES512', message: message.toString('base64') });
+    const signed = Buffer.from(json.signature as string, 'base64');
+    const sha512 = createHash('sha512').update(message).digest();
+    expect((await at.cryptography(key).verify('ES512', sha512, signed)).result).toBe(true);
+    await at.client.updateKeyProperties(name, { enabled: false });
+    expect((await admin.post(`/servicekey/${name}/sign`, { alg: 'ES512', message: 'AAAA' })).status).toBe(400);
+  });
+});
+
+describe('with jose', () => {
+  let at: Connected;
+  beforeAll(async () => { at = await connect(kms, '4.10.2', 'dev'); });
+  afterAll(() => { at.close(); });
+  const text = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('base64url');
+
+  test('a JWE for the public key opens with the private key in the HSM', async () => {
+    const { key, id } = await at.client.createRsaKey('for-jose', { keySize: 2048 });
+    for (const alg of ['RSA-OAEP', 'RSA-OAEP-256'] as const) {
+      const jwk = await importJWK({ kty: 'RSA', n: text(key!.n), e: text(key!.e) }, alg);
+      const jwe = await new CompactEncrypt(Buffer.from('for the HSM')).setProtectedHeader({ alg, enc: 'A256GCM' }).encrypt(jwk);
+      const [header = '', wrapped = '', iv = '', content = '', tag = ''] = jwe.split('.');
+      const { result } = await at.cryptography(id!).unwrapKey(alg, Buffer.from(wrapped, 'base64url'));
+      const opener = createDecipheriv('aes-256-gcm', result, Buffer.from(iv, 'base64url')).setAAD(Buffer.from(header)).setAuthTag(Buffer.from(tag, 'base64url'));
+      expect(Buffer.concat([opener.update(Buffer.from(content, 'base64url')), opener.final()]).toString()).toBe('for the HSM');
+    }
+  });
+
+  test.each(['RS256', 'PS384', 'PS512', 'RS512'] as const)('a JWS that the client signs with %s verifies in jose, and the reverse', async (alg) => {
+    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const jwk = privateKey.export({ format: 'jwk' });
+    const members = Object.fromEntries((['n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi'] as const).map((member) => [member, Buffer.from(String(jwk[member]), 'base64url')]));
+    const key = await at.client.importKey(`jws-${alg}`, { kty: 'RSA', ...members });
+    const hash = `sha${alg.slice(2)}`;
+    const input = `${b64Header({ alg })}.${Buffer.from('signed').toString('base64url')}`;
+    const { result } = await at.cryptography(key).sign(alg, createHash(hash).update(input).digest());
+    expect(Buffer.from((await compactVerify(`${input}.${text(result)}`, publicKey)).payload).toString()).toBe('signed');
+    const made = await new CompactSign(Buffer.from('signed outside')).setProtectedHeader({ alg }).sign(privateKey);
+    const [header, payload, signature = ''] = made.split('.');
+    const digest = createHash(hash).update(`${header}.${payload}`).digest();
+    expect((await at.cryptography(key.id!).verify(alg, digest, Buffer.from(signature, 'base64url'))).result).toBe(true);
+  });
+
+  test('signData and verifyData hash by themselves', async () => {
+    const key = await at.client.createEcKey('data', { curve: 'P-384' });
+    const data = randomBytes(500);
+    const { result } = await at.cryptography(key).signData('ES384', data);
+    expect((await at.cryptography(key).verifyData('ES384', data, result)).result).toBe(true);
+    expect((await at.cryptography(key).verifyData('ES384', randomBytes(500), result)).result).toBe(false);
+  });
+});
+
+function b64Header(header: object): string {
+  return Buffer.from(JSON.stringify(header)).toString('base64url');
+}
 
 test('ClientSecretCredential with its authority and the CA as only settings opens the vault', async () => {
   const client = await addTokenClient(kms, '--subject', 'sdk-program', '--role', 'Key Vault Crypto Officer', '--vault', 'dev');

@@ -1,6 +1,7 @@
 /** The life of a key at the Key Vault door by hand: defaults, attributes, versions, changes, deletion (azure-keyvault-keys-api §1, §5). */
 
 import { afterAll, describe, expect, test } from '@jest/globals';
+import { runKms } from '../../support/files.ts';
 import type { Client, Installation } from '../../support/installation.ts';
 import { serve } from '../../support/served.ts';
 import { objectsOnToken } from '../okms/support.ts';
@@ -155,6 +156,15 @@ describe('deletion', () => {
     }
     expect((await premium.create('doomed', { kty: 'oct-HSM' })).key.kty).toBe('oct-HSM');
   });
+});
+
+test('a key that is deleted softly is no stranger to the comparison of store and token', async () => {
+  await dev.create('kept-aside', { kty: 'RSA' });
+  expectOk(await dev.delete('/keys/kept-aside'));
+  const { code, stdout } = await runKms(kms.environment, 'reconcile', '--report');
+  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.not.stringContaining('unknown') });
+  expectOk(await dev.call('POST', '/deletedkeys/kept-aside/recover'));
+  expectOk(await dev.post('/keys/kept-aside/sign', { alg: 'PS256', value: b64(Buffer.alloc(32)) }));
 });
 
 test('random bytes of each length, not twice the same', async () => {
