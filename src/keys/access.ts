@@ -174,12 +174,13 @@ export class Gate {
     call: Call,
     operation: Operation,
     { key: address, versionId }: { readonly key: KeyAddress; readonly versionId: string | null },
-    read: (key: Key, version: KeyVersion) => Input,
+    read: () => Input,
     work: (input: Input, key: Key, version: KeyVersion) => Promise<Outcome<T>>,
   ): Promise<T> {
     return this.#recorded(call, operation.event, address, async (found) => {
       const key = await this.#admit(call, operation.permission, address, found);
-      const input = read(key, versionOf(key, versionId));
+      versionOf(key, versionId);
+      const input = read();
       return work(input, key, usableVersion(key, versionId, operation, this.#options.now()));
     });
   }

@@ -5,7 +5,7 @@ import type { Call } from '../../keys/access.ts';
 import type { KeyLifecycle } from '../../keys/lifecycle.ts';
 import type { NamedKeys, Versioned } from '../../keys/named-keys.ts';
 import type { Listing, PageTokens } from '../../keys/page-token.ts';
-import { newestVersion } from '../../keys/state.ts';
+import { versionOf } from '../../keys/state.ts';
 import type { Action, Reply, Route, WireRequest } from '../door.ts';
 import { readBodyAs, readInteger } from '../read.ts';
 import { bundle, keyItem, type Place, versionItem } from './bundle.ts';
@@ -42,9 +42,7 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
     named.import(call, addressOf(request).name, () => toNamedImport(readBodyAs(importBody, request.body), call.vault)));
   const rotate = (request: WireRequest): Action => reply(request, async (call) => {
     const key = await lifecycle.rotate(call, { name: addressOf(request).name });
-    const version = newestVersion(key);
-    if (version === undefined) throw new TypeError('a key that was rotated has versions');
-    return { key, version };
+    return { key, version: versionOf(key, null) };
   });
   const onName = (of: (call: Call, name: string) => Promise<Versioned>) => (request: WireRequest): Action =>
     reply(request, (call) => of(call, addressOf(request).name));
