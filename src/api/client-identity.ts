@@ -54,7 +54,7 @@ export class ClientIdentity {
     const now = this.#now();
     if (now < presented.notBeforeMs) throw refused('the client certificate is not valid yet');
     if (now >= presented.notAfterMs) throw refused('the client certificate has expired');
-    return this.#gate.identify(presented);
+    return this.#gate.entrance.identify(presented);
   }
 
   #presented(socket: TLSSocket): Presented {

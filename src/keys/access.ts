@@ -11,10 +11,10 @@ import type { AuditEvent } from '../audit/record.ts';
 import { asKmsError, isTransient, KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
-import type { Assignment, Credential, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
+import { Entrance } from './entrance.ts';
+import type { Assignment, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
 import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
-import { holdsSecret } from './token-client.ts';
 import type { Operation } from './usage.ts';
 
 /** One request, as a door hands it in. */
@@ -51,57 +51,26 @@ export interface GateOptions {
   readonly now: () => number;
 }
 
-/** Proof of identity read from an access certificate; see auth/client-certificate.ts. */
-export interface PresentedCertificate {
-  readonly issuerKeyHash: string;
-  readonly serial: string;
-  readonly okmsDomain: string | null;
-}
-
 /** Keys that live, or those that were deleted softly. */
 type Which = 'living' | 'deleted';
-
-/** Of clients; whatever else is asked for is not worth a question to the store. */
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const KEYS_CACHED = 10_000;
 const PRINCIPALS_CACHED = 1_000;
 
 export class Gate {
+  /** Who comes, and to which vault. */
+  readonly entrance: Entrance;
   readonly #options: GateOptions;
   readonly #watch: ChangeWatch;
   readonly #keys: FreshCache<Key | undefined>;
-  readonly #vaults: FreshCache<readonly Vault[]>;
-  readonly #credentials: FreshCache<Credential | undefined>;
   readonly #assignments: FreshCache<readonly Assignment[]>;
 
   constructor(options: GateOptions) {
     this.#options = options;
     this.#watch = new ChangeWatch(options.store);
+    this.entrance = new Entrance(options, this.#watch);
     this.#keys = new FreshCache(this.#watch, KEYS_CACHED);
-    this.#vaults = new FreshCache(this.#watch, 1);
-    this.#credentials = new FreshCache(this.#watch, PRINCIPALS_CACHED);
     this.#assignments = new FreshCache(this.#watch, PRINCIPALS_CACHED);
-  }
-
-  /** @throws KmsError `unauthenticated` for a certificate we do not know, or that was revoked or belongs elsewhere */
-  async identify({ issuerKeyHash, serial, okmsDomain }: PresentedCertificate): Promise<Principal> {
-    this.#options.assertServing();
-    const credential = await this.#credentials.get(`${issuerKeyHash} ${serial}`, () =>
-      this.#options.store.credential(issuerKeyHash, serial));
-    if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
-    if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired');
-    if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
-    const { vaultId, subject } = credential;
-    return { method: 'certificate', issuer: issuerOf(this.#options.installation.id), subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
-  }
-
-  /** @throws KmsError `unauthenticated`, the same for a client that is not there or revoked, and for a wrong secret */
-  async identifyClient(id: string, secret: string): Promise<TokenClient> {
-    this.#options.assertServing();
-    const client = UUID.test(id) ? await this.#options.store.tokenClient(id) : undefined;
-    if (holdsSecret(client, secret)) return client;
-    throw new KmsError('unauthenticated', 'the client is unknown or revoked, or its secret is wrong');
   }
 
   /** Runs the issue of an access token to a client. */
@@ -109,43 +78,6 @@ export class Gate {
     const issuer = issuerOf(this.#options.installation.id);
     const principal = { method: 'client-secret', issuer, subject: client.subject };
     return this.#audited({ event: 'token.issue', requestId, principal, credential: client.id, source }, work);
-  }
-
-  /**
-   * The vault a request is for.
-   * @param vaultId of the path; null where the route names none, then it is the credential's
-   * @throws KmsError `unauthenticated` when neither names one; `forbidden`, the same for a foreign vault and one that does not exist
-   */
-  async enter(principal: Principal, vaultId: string | null): Promise<Vault> {
-    this.#options.assertServing();
-    const wanted = vaultId ?? principal.vaultId;
-    if (wanted === null) throw new KmsError('unauthenticated', 'this path names no vault: a client certificate is required');
-    const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
-    const vault = vaults.find(({ id }) => id === wanted);
-    if (vault === undefined || (principal.vaultId !== null && principal.vaultId !== vault.id)) {
-      throw new KmsError('forbidden', 'the credential does not belong to this OKMS domain');
-    }
-    return vault;
-  }
-
-  /**
-   * The vault of a host: the one whose name its first label is, else the first.
-   * @throws KmsError `forbidden` for a certificate of another vault
-   */
-  async enterHost({ vaultId }: Pick<Principal, 'vaultId'>, hostname: string): Promise<Vault> {
-    const vault = await this.vaultOfHost(hostname);
-    if (vaultId !== null && vaultId !== vault.id) throw new KmsError('forbidden', 'the certificate does not belong to this vault');
-    return vault;
-  }
-
-  /** @throws KmsError `store-unavailable` */
-  async vaultOfHost(hostname: string): Promise<Vault> {
-    this.#options.assertServing();
-    const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
-    const [label] = hostname.toLowerCase().split('.');
-    const vault = vaults.find(({ name }) => name === label) ?? vaults[0];
-    if (vault === undefined) throw new KmsError('internal', 'the installation has no vault');
-    return vault;
   }
 
   /** Runs an operation on key material. `versions` are those that may serve it, newest first. */
@@ -324,7 +256,7 @@ export class Gate {
     address: KeyAddress | undefined,
     decide: (found: (key: Key) => void) => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#audited({ event, ...callFacts(call), ...(typeof address === 'string' && { key: address }) }, decide);
+    return this.#audited({ event, ...callFacts(call), ...named(address) }, decide);
   }
 
   async #audited<T>(
@@ -353,8 +285,10 @@ function callFacts({ principal, vault, requestId, source }: Call): Omit<AuditEve
   return { requestId, vault: vault.id, principal: { method, issuer, subject }, credential, source };
 }
 
-function unauthenticated(why: string): KmsError {
-  return new KmsError('unauthenticated', `the client certificate is ${why}`);
+/** A key that is asked for by name is in the record by its id once it is found. */
+function named(address: KeyAddress | undefined): Pick<AuditEvent, 'key' | 'detail'> {
+  if (address === undefined) return {};
+  return typeof address === 'string' ? { key: address } : { detail: { name: address.name } };
 }
 
 function forbidden(permission: Permission): KmsError {

@@ -10,7 +10,7 @@ import { isCompromise } from './state.ts';
 
 /** A decision on a key that succeeded. */
 export interface KeyEvent {
-  readonly kind: 'create' | 'rotate' | 'activate' | 'deactivate' | 'destroy' | 'other';
+  readonly kind: 'create' | 'rotate' | 'activate' | 'deactivate' | 'enable' | 'disable' | 'recover' | 'delete' | 'destroy' | 'other';
   /** `<host>/<boot>`. */
   readonly stream: string;
   readonly seq: number;
@@ -46,11 +46,10 @@ const KINDS: ReadonlyMap<string, KeyEvent['kind']> = new Map([
   ['key.version.create', 'rotate'],
   ['key.version.import', 'rotate'],
   ['key.update', 'other'],
-  // What is off or deleted softly comes back deactivated: nothing less restricts it as much.
-  ['key.version.disable', 'deactivate'],
-  ['key.version.enable', 'activate'],
-  ['key.delete', 'deactivate'],
-  ['key.recover', 'activate'],
+  ['key.version.disable', 'disable'],
+  ['key.version.enable', 'enable'],
+  ['key.delete', 'delete'],
+  ['key.recover', 'recover'],
   ['key.activate', 'activate'],
   ['key.deactivate', 'deactivate'],
   ['key.destroy', 'destroy'],
@@ -112,21 +111,26 @@ export function beyond({ events }: KeyHistory, journaled: readonly string[]): Re
   }));
 }
 
+/** What lifts what: nothing else undoes a restriction, and nothing a destruction. */
+const LIFTED_BY: Readonly<Partial<Record<KeyEvent['kind'], KeyEvent['kind']>>> = { activate: 'deactivate', enable: 'disable', recover: 'delete' };
+const RESTRICTIONS: ReadonlySet<KeyEvent['kind']> = new Set(['deactivate', 'disable', 'delete', 'destroy']);
+
 /**
- * Restrictions among `unknown` that nothing lifted: an activation lifts those that were certainly before it, and no
- * compromise where that is final.
+ * Restrictions among `unknown` that nothing lifted: a later event of the other kind lifts those that were certainly before it,
+ * and no compromise where that is final. A disabled version and a soft deletion come back as a key that is deactivated:
+ * nothing less restricts as much.
  */
 export function standing({ events }: KeyHistory, unknown: ReadonlySet<KeyEvent>, final: boolean): Restriction | null {
   let stand: KeyEvent[] = [];
   for (const event of events) {
-    if (event.kind === 'activate') stand = stand.filter((earlier) => !lifts(event, earlier, final));
-    else if (unknown.has(event) && (event.kind === 'deactivate' || event.kind === 'destroy')) stand.push(event);
+    if (LIFTED_BY[event.kind] !== undefined) stand = stand.filter((earlier) => !lifts(event, earlier, final));
+    else if (unknown.has(event) && RESTRICTIONS.has(event.kind)) stand.push(event);
   }
   return mostRestrictive(stand);
 }
 
 function lifts(activation: KeyEvent, earlier: KeyEvent, final: boolean): boolean {
-  if (earlier.kind === 'destroy' || (final && isCompromise(earlier.reason))) return false;
+  if (earlier.kind !== LIFTED_BY[activation.kind] || (final && isCompromise(earlier.reason))) return false;
   if (activation.stream === earlier.stream) return activation.seq > earlier.seq;
   return activation.atMs > earlier.atMs + DOUBT_MS;
 }
@@ -135,7 +139,7 @@ function mostRestrictive(stand: readonly KeyEvent[]): Restriction | null {
   const [first] = stand;
   if (first === undefined) return null;
   const compromise = stand.find(({ kind, reason }) => kind === 'deactivate' && isCompromise(reason));
-  const deactivation = stand.find(({ kind }) => kind === 'deactivate');
+  const deactivation = stand.find(({ kind }) => kind === 'deactivate') ?? stand.find(({ kind }) => kind !== 'destroy');
   const destruction = stand.find(({ kind }) => kind === 'destroy');
   const live = compromise === undefined ? 'deactivated' : 'compromised';
   const dead = compromise === undefined ? 'destroyed' : 'destroyed_compromised';

@@ -77,7 +77,7 @@ receive = (message) => {
 async function identified(facts) {
   for (;;) {
     try {
-      return await app.gate.identify(facts);
+      return await app.gate.entrance.identify(facts);
     } catch (error) {
       if (error.code !== 'store-unavailable') throw error;
       await sleep(100);
@@ -88,7 +88,7 @@ async function identified(facts) {
 async function act({ step }) {
   tell({ kind: 'begun', id: step.id });
   try {
-    const vault = await app.gate.enter(principal, null);
+    const vault = await app.gate.entrance.enter(principal, null);
     const call = { principal, vault, requestId: step.id, source: '127.0.0.1' };
     tell({ kind: 'done', id: step.id, value: await acts[step.act](call, step) });
   } catch (error) {

@@ -50,6 +50,12 @@ describe('a restriction', () => {
     ['to the end is never lifted', 'destroyed', [OFF, { event: 'key.destroy', at: 1 }, { event: ON, at: 9999 }], [], false],
     ['to the end remembers the compromise', 'destroyed_compromised', [LOST, { event: 'key.destroy', at: 1 }], [], false],
     ['under a request id that was used before is news', 'deactivated', [{ event: 'key.update', at: -5, request: 'x' }, { ...OFF, request: 'x' }], ['x'], false],
+    ['of a version stands', 'deactivated', [{ event: 'key.version.disable', at: 0 }], [], false],
+    ['of a version is lifted by enabling it', 'nothing', [{ event: 'key.version.disable', at: 0 }, { event: 'key.version.enable', at: 1 }], [], false],
+    ['of a version is not lifted by an activation', 'deactivated', [{ event: 'key.version.disable', at: 0 }, { event: ON, at: 1 }], [], false],
+    ['by soft deletion stands', 'deactivated', [{ event: 'key.delete', at: 0 }], [], false],
+    ['by soft deletion is lifted by a recovery', 'nothing', [{ event: 'key.delete', at: 0 }, { event: 'key.recover', at: 1 }], [], false],
+    ['is not lifted by a recovery', 'compromised', [LOST, { event: 'key.delete', at: 1 }, { event: 'key.recover', at: 2 }], [], false],
     ['of a destruction that a reconciler completed', 'destroyed', [{ event: 'reconcile.destroyed', at: 3 }], [], false],
   ])('%s', (_what, expected, said, journaled, final) => {
     expect(stateOf(said, journaled, final)).toBe(expected);

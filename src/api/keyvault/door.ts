@@ -46,11 +46,11 @@ async function admit(ctx: Context, options: KeyVaultDoorOptions): Promise<Call> 
   const { gate, identity, authority, resource } = options;
   assertOwnOrigin(ctx);
   ctx.state['challenge'] = `Bearer authorization="${authority}", resource="${resource}"`;
-  const named = await gate.vaultOfHost(ctx.hostname);
+  const named = await gate.entrance.vaultOfHost(ctx.hostname);
   ctx.state['vault'] = named;
   const principal = await identity.principal(ctx.req);
   ctx.state['principal'] = principal;
-  const vault: Vault = await gate.enterHost(principal, ctx.hostname);
+  const vault: Vault = await gate.entrance.enterHost(principal, ctx.hostname);
   assertVersion(ctx);
   assertNames(ctx);
   return { principal, vault, requestId: requestIdOf(ctx), source: ctx.ip };

@@ -47,7 +47,7 @@ async function admit(ctx: Context, gate: Gate): Promise<TokenRequest> {
   if (form.grant_type === undefined) throw new KmsError('malformed-request', 'grant_type is missing');
   if (form.grant_type !== 'client_credentials') throw invalidField('grant_type', 'expected client_credentials');
   const { id, secret } = shownSecret(ctx.get('authorization'), form);
-  return { client: await gate.identifyClient(id, secret), scope: form.scope };
+  return { client: await gate.entrance.identifyClient(id, secret), scope: form.scope };
 }
 
 async function issue(issuer: SigningIssuer, { subject }: TokenClient, scope: string | undefined): Promise<Outcome<string>> {

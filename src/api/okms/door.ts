@@ -34,6 +34,6 @@ async function admit(ctx: Context, gate: Gate, identity: ClientIdentity): Promis
   ctx.state['principal'] = principal;
   const params = ctx['params'] as Readonly<Record<string, string>>;
   const okmsId = params['okmsId'] === undefined ? null : readUuid('okmsId', params['okmsId']);
-  const vault = await gate.enter(principal, okmsId);
+  const vault = await gate.entrance.enter(principal, okmsId);
   return { principal, vault, requestId: requestIdOf(ctx), source: ctx.ip };
 }
