@@ -72,7 +72,7 @@ export const updateBody = z.looseObject({
 const alg = z.string().max(64);
 
 export const operationBody = z.looseObject({
-  alg, value: binary, iv: binary.max(64).nullish(), aad: binary.nullish(), tag: binary.max(64).nullish(),
+  alg, value: binary, iv: binary.max(1024).nullish(), aad: binary.nullish(), tag: binary.max(64).nullish(),
 }).meta({ id: 'KeyOperationsParameters' });
 
 export const signBody = z.looseObject({ alg, value: binary }).meta({ id: 'KeySignParameters' });
