@@ -15,9 +15,9 @@ const acknowledge = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const fixed = {
   ...{ label: '', context: null, kind: 'oct', bits: 256, curve: null, usages: ['encrypt'], origin: 'generated' },
   ...{ backupClass: 'never', state: 'active', createdMs: 1, activatedMs: 1, deactivatedMs: null },
-  ...{ deactivationReason: null, compromisedMs: null, destroyedMs: null },
+  ...{ deactivationReason: null, compromisedMs: null, destroyedMs: null, deletion: null, namedHsm: true },
 };
-const versionFixed = { enabled: true, nbfMs: null, expMs: null, createdMs: 1, updatedMs: 1, publicKey: null };
+const versionFixed = { enabled: true, nbfMs: null, expMs: null, createdMs: 1, updatedMs: 1, publicKey: null, usages: ['encrypt'], madeFor: ['encrypt'], tags: [] };
 
 for (;;) {
   const id = randomUUID();

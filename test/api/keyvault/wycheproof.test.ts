@@ -101,7 +101,7 @@ if (!existsSync(FOLDER)) {
       refused.push(`${tcId}`);
     } else if (result === 'invalid') {
       // One and the same answer, whatever is wrong with it.
-      expect([tcId, answer.status, answer.json.error?.message.replace(/ \(Activity ID: [\w-]+\)$/, '')]).toEqual([tcId, 400, CANNOT]);
+      expect([tcId, answer.status, String(answer.json.error?.message).replace(/ \(Activity ID: [\w-]+\)$/, '')]).toEqual([tcId, 400, CANNOT]);
     } else {
       expect([tcId, answer.status, (answer.json as { value?: string }).value]).toEqual([tcId, 200, binary(msg)]);
       if (!asked.seals) return;
