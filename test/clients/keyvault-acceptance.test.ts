@@ -1,11 +1,12 @@
 /** What the published clients of Key Vault rely on besides the operations: versions of the service, errors, credentials, retries (§2.3, §7). */
 
 import { execFile } from 'node:child_process';
-import { createDecipheriv, createHash, generateKeyPairSync, randomBytes, randomUUID, verify } from 'node:crypto';
+import { createDecipheriv, createHash, createPublicKey, generateKeyPairSync, publicEncrypt, randomBytes, randomUUID, verify } from 'node:crypto';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { CompactEncrypt, CompactSign, compactVerify, importJWK } from 'jose';
+import { inTurns } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { issueToken } from '../support/bearer.ts';
 import type { Client, Installation } from '../support/installation.ts';
@@ -106,6 +107,25 @@ describe('errors', () => {
     expect(asked.at(-1)).toMatchObject({ reason: 'forbidden' });
     other.close();
   });
+});
+
+test('429 with Retry-After is waited for and tried again, by the client itself', async () => {
+  const at = await connect(kms, '4.10.2', 'dev', { maxRetries: 3 });
+  try {
+    const { key, id } = await at.client.createRsaKey('throttled');
+    const text = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('base64url');
+    const publicKey = createPublicKey({ key: { kty: 'RSA', n: text(key!.n), e: text(key!.e) }, format: 'jwk' });
+    const crypto = at.cryptography(id!);
+    await inTurns(Array.from({ length: 100 }), async () => {
+      await expect(crypto.decrypt({ algorithm: 'RSA-OAEP', ciphertext: Buffer.alloc(256, 1) })).rejects.toMatchObject({ statusCode: 400 });
+    }, 8);
+    const { result } = await crypto.decrypt({ algorithm: 'RSA-OAEP', ciphertext: publicEncrypt({ key: publicKey, oaepHash: 'sha1' }, Buffer.from('in the end')) });
+    expect(Buffer.from(result).toString()).toBe('in the end');
+    const refused = auditRecords(kms).filter(({ event, reason }) => event === 'key.decrypt' && reason === 'rate-limited');
+    expect(refused.length).toBeGreaterThan(0);
+  } finally {
+    at.close();
+  }
 });
 
 describe('one key, two doors, with the client', () => {

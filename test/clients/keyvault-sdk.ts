@@ -42,7 +42,7 @@ export async function connect(
   kms: Installation,
   version: SdkVersion,
   vault: string,
-  { token, serviceVersion }: { readonly token?: string; readonly serviceVersion?: string } = {},
+  { token, serviceVersion, maxRetries = 0 }: { readonly token?: string; readonly serviceVersion?: string; readonly maxRetries?: number } = {},
 ): Promise<Connected> {
   const sdk = await SDKS[version]();
   const bearer = token ?? await issueToken(kms, '--subject', 'sdk', '--role', 'owner', '--vault', vault);
@@ -57,7 +57,7 @@ export async function connect(
   };
   const options = {
     additionalPolicies: [{ policy, position: 'perCall' }],
-    retryOptions: { maxRetries: 0 },
+    retryOptions: { maxRetries },
     ...(serviceVersion !== undefined && { serviceVersion }),
   } as unknown as Sdk.KeyClientOptions;
   const url = `https://${vault}.localhost:${kms.port}`;
