@@ -2,10 +2,13 @@
 // administrator's PKCS#12 file, and whoever has no certificate learns what to do.
 
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
 import { findChromium, launchChromium, screenshot, type Watch, watch } from '../support/chromium.ts';
 import { type Client, Installation } from '../support/installation.ts';
+
+/** To unfold thirty operations takes a busy machine a minute. */
+jest.setTimeout(300_000);
 
 const executable = findChromium();
 const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found; KMS_CHROMIUM may name one)' : 'Swagger UI';
@@ -167,7 +170,6 @@ const title = executable === undefined ? 'Swagger UI (skipped: no Chromium found
   });
 
   async function expectCount(elements: Locator, count: number): Promise<void> {
-    // To unfold thirty operations takes a busy machine a minute.
     await elements.nth(count - 1).waitFor({ timeout: 120_000 });
     expect(await elements.count()).toBe(count);
   }
