@@ -118,7 +118,7 @@ test('429 with Retry-After is waited for and tried again, by the client itself',
     const publicKey = createPublicKey({ key: { kty: 'RSA', n: text(key!.n), e: text(key!.e) }, format: 'jwk' });
     const crypto = hasty.cryptography(id!);
     const fail = (): Promise<number | undefined> => crypto.decrypt({ algorithm: 'RSA-OAEP', ciphertext: Buffer.alloc(256, 1) })
-      .then(() => 200, ({ statusCode }: { statusCode?: number }) => statusCode);
+      .then(() => 200, (error: unknown) => (error as { statusCode?: number }).statusCode);
     await inTurns(Array.from({ length: 100 }), async () => { expect(await fail()).toBe(400); }, 8);
     // Three more, each when it may: then the delay is eight seconds.
     for (let more = 0; more < 3;) if ((await fail()) === 400) more += 1;
