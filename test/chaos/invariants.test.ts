@@ -90,7 +90,7 @@ test('I-4, I-5 and I-6: an orphan, a hole in the audit, a secret in a file', asy
   expect(noOrphan(kms)).toEqual({ violations: [], announced: [] });
   const database = new Database(join(kms.home, 'kms.db'));
   const removed = database.prepare('delete from key_object where object_id in (select object_id from key_object limit 1)').run();
-  expect(removed.changes).toBe(1);
+  expect([1, 2]).toContain(removed.changes); // the halves of a key pair share their id
   database.close();
   expect(noOrphan(kms).violations).toEqual(one('object without a row'));
 
