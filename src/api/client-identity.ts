@@ -46,7 +46,7 @@ export class ClientIdentity {
     const facts = text === undefined || this.#issuer === null ? undefined : await readAccessToken(text, this.#issuer, this.#now());
     if (facts === undefined) throw refused('the access token does not hold');
     const { issuer, subject, id } = facts;
-    return { method: 'token', issuer, subject, vaultId, credential: id };
+    return { method: 'token', issuer, subject, memberships: [], vaultId, credential: id };
   }
 
   #ofCertificate(presented: CertificateFacts | 'invalid'): Promise<Principal> {

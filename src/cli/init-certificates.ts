@@ -64,6 +64,7 @@ export async function issueAdministrator(
     serial: issued.serial,
     vaultId,
     subject: 'admin',
+    identities: [],
     notAfterMs: issued.notAfterMs,
     createdMs: fromMs,
     revokedMs: null,

@@ -130,6 +130,7 @@ async function commit(making: Making): Promise<void> {
     issuer: issuerOf(pending.installation),
     subject: credential.subject,
     role: 'owner',
+    permissions: null,
     vaultId: null,
     keyId: null,
     createdMs: now,
@@ -170,6 +171,7 @@ function devVaults(createdMs: number): readonly Omit<Vault, 'revision'>[] {
     purgeProtection: false,
     compromiseRule: 'reversible',
     profile: 'standard',
+    keyQuota: null,
     createdMs,
   } as const;
   const on = { cbc: true, rsa15: true, rsnull: true };

@@ -1,11 +1,13 @@
-/** Roles for the subjects of access tokens, as commands give them: sealed assignments, and records of them. */
+/** Roles as commands give them: sealed assignments, and records of them. */
 
 import { randomUUID } from 'node:crypto';
-import { type Command, InvalidArgumentError } from 'commander';
-import { findRole, roleNames } from '../auth/policy.ts';
+import type { Command } from 'commander';
 import { issuerOf } from '../auth/principal.ts';
-import { KmsError } from '../errors.ts';
-import { operator, type Session } from './session.ts';
+import { BUILT_IN_ROLES, findRole } from '../auth/roles.ts';
+import { invalidField, KmsError } from '../errors.ts';
+import type { Assignment, CustomRole, Holder, Installation, Vault } from '../keys/key.ts';
+import { recorded } from './recorded.ts';
+import type { Session } from './session.ts';
 import { namedVault } from './vault.ts';
 
 export interface Roles {
@@ -15,29 +17,51 @@ export interface Roles {
 
 export function withRoles(command: Command): Command {
   return command
-    .option('--role <role>', `also give this role to the subject, for good: ${roleNames().join(', ')}`, collectRoles, [])
+    .option('--role <role>', 'also give this role to the subject, for good; repeatable; kms role types shows them', collect, [])
     .option('--vault <name>', 'where the roles count; the first vault by default');
 }
 
-function collectRoles(text: string, before: readonly string[]): readonly string[] {
-  const slug = findRole(text);
-  if (slug === undefined) throw new InvalidArgumentError(`expected one of ${roleNames().join(', ')}`);
-  return [...before, slug];
+/** Of a repeatable option. */
+export function collect(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
 }
 
-/** On an open store, and enrolled where there are roles. @throws KmsError `not-found` for the vault */
-export async function assignRoles(session: Session, subject: string, { role: roles, vault }: Roles): Promise<void> {
-  const vaults = await session.store.vaults();
-  const where = vault === undefined ? vaults[0] : namedVault(vaults, vault);
+/** The subject of tokens of the built-in issuer. */
+export function tokenHolder({ id }: Pick<Installation, 'id'>, subject: string): Holder {
+  return { method: 'token', issuer: issuerOf(id), subject };
+}
+
+/** On an open store, and enrolled where there are roles. @throws KmsError `not-found` for the vault; `invalid-field` for a role */
+export async function assignRoles(session: Session, holder: Holder, { role: roles, vault }: Roles): Promise<void> {
+  const { id: vaultId } = await vaultNamed(session, vault);
+  const custom = roles.length === 0 ? [] : await session.store.customRoles();
+  for (const role of roles.map((text) => knownRole(text, custom))) await assign(session, { ...holder, role, vaultId, keyId: null });
+}
+
+/** @param name of the first vault by default @throws KmsError `not-found` */
+export async function vaultNamed({ store }: Pick<Session, 'store'>, name: string | undefined): Promise<Vault> {
+  const vaults = await store.vaults();
+  const where = name === undefined ? vaults[0] : namedVault(vaults, name);
   if (where === undefined) throw new KmsError('internal', 'the installation has no vault');
-  for (const role of roles) await assign(session, subject, role, where.id);
+  return where;
 }
 
-async function assign({ store, audit, config, outbox, installation }: Session, subject: string, role: string, vaultId: string): Promise<void> {
+/** @returns what an assignment stores @throws KmsError `invalid-field` */
+export function knownRole(text: string, custom: readonly CustomRole[]): string {
+  const role = findRole(text, custom);
+  if (role !== undefined) return role;
+  const names = [...BUILT_IN_ROLES.map(({ slug }) => slug), ...custom.map(({ name }) => name)];
+  throw invalidField('--role', `there is no role ${text}; there are ${names.join(', ')}`);
+}
+
+type Given = Pick<Assignment, 'method' | 'issuer' | 'subject' | 'role' | 'vaultId' | 'keyId'>;
+
+/** @returns the assignment, which may have been there */
+export async function assign(session: Session, given: Given): Promise<Assignment> {
   const requestId = randomUUID();
-  const who = { method: 'token', issuer: issuerOf(installation.id), subject } as const;
-  await store.assign({ id: randomUUID(), ...who, role, vaultId, keyId: null, createdMs: Date.now() }, requestId);
-  await audit.append({ event: 'role.assign', result: 'success', requestId, vault: vaultId, principal: operator(config), detail: { ...who, role } });
-  outbox.recorded(requestId);
-  await store.effectiveEverywhere();
+  const made = await session.store.assign({ id: randomUUID(), ...given, permissions: null, createdMs: Date.now() }, requestId);
+  const { vaultId, keyId, ...said } = given;
+  const detail = { ...said, assignment: made.id, ...(keyId !== null && { key: keyId }) };
+  await recorded(session, { event: 'role.assign', requestId, ...(vaultId !== null && { vault: vaultId }), detail });
+  return made;
 }

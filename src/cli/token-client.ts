@@ -11,8 +11,9 @@ import type { TokenClient } from '../keys/key.ts';
 import { newTokenClient } from '../keys/token-client.ts';
 import { assertSubject, issuerHere } from './dev-issuer.ts';
 import { type Output, outputOption, print } from './output.ts';
-import { assignRoles, type Roles, withRoles } from './roles.ts';
-import { openVerified, operator, type Session, withAccess, withSession } from './session.ts';
+import { assignRoles, type Roles, tokenHolder, withRoles } from './roles.ts';
+import { changingSession, recorded } from './recorded.ts';
+import { openVerified, type Session, withAccess } from './session.ts';
 
 interface Add extends Roles, Output {
   readonly subject: string;
@@ -59,11 +60,11 @@ export function clientCommands(token: Command, finish: (code: number) => void): 
 /** Roles come first: a secret is printed only when all of it is done. @throws KmsError `invalid-field`, `not-found` for the vault, `conflict` in `prod` */
 export function addClient(config: Config, { subject, ...roles }: Add): Promise<AddedClient> {
   assertSubject(subject);
-  return changing(config, async (session) => {
+  return changingSession(config, async (session) => {
     const { tenant, authority, audiences } = issuerHere(session);
-    await assignRoles(session, subject, roles);
+    await assignRoles(session, tokenHolder(session.installation, subject), roles);
     const { client, secret } = newTokenClient(subject, Date.now());
-    await recorded(session, 'token.client.add', client, (requestId) => session.store.addTokenClient(client, requestId));
+    await change(session, 'token.client.add', client, (requestId) => session.store.addTokenClient(client, requestId));
     const [scope] = audiences.map((audience) => `${audience}/.default`);
     return { clientId: client.id, clientSecret: secret, subject, tenantId: tenant, tokenEndpoint: `${authority}/oauth2/v2.0/token`, scope: scope ?? '' };
   });
@@ -81,34 +82,23 @@ export function listClients(config: Config): Promise<readonly ListedClient[]> {
 
 /** @throws KmsError `not-found` when there is no such client, or it is revoked; `conflict` in `prod` */
 export function revokeClient(config: Config, id: string): Promise<void> {
-  return changing(config, async (session) => {
+  return changingSession(config, async (session) => {
     issuerHere(session);
     const client = (await session.store.tokenClients()).find((candidate) => candidate.id === id.toLowerCase());
     if (client === undefined || client.revokedMs !== null) throw new KmsError('not-found', `there is no client ${id}, or it is revoked`);
-    await recorded(session, 'token.client.revoke', client, (requestId) => session.store.revokeTokenClient(client.id, Date.now(), requestId));
+    await change(session, 'token.client.revoke', client, (requestId) => session.store.revokeTokenClient(client.id, Date.now(), requestId));
   });
 }
 
-function changing<T>(config: Config, work: (session: Session) => Promise<T>): Promise<T> {
-  return withSession(config, async (session) => {
-    await session.openStore();
-    await session.enrol();
-    return work(session);
-  });
-}
-
-/** Done is done when it is in the audit, and every server knows. */
-async function recorded(
-  { store, audit, outbox, config }: Session,
+async function change(
+  session: Session,
   event: string,
   { id, subject }: Pick<TokenClient, 'id' | 'subject'>,
-  change: (requestId: string) => Promise<void>,
+  run: (requestId: string) => Promise<void>,
 ): Promise<void> {
   const requestId = randomUUID();
-  await change(requestId);
-  await audit.append({ event, result: 'success', requestId, principal: operator(config), detail: { client: id, subject } });
-  outbox.recorded(requestId);
-  await store.effectiveEverywhere();
+  await run(requestId);
+  await recorded(session, { event, requestId, detail: { client: id, subject } });
 }
 
 function formatAdded({ clientId, clientSecret, tenantId, tokenEndpoint, scope }: AddedClient): string {

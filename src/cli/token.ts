@@ -6,7 +6,7 @@ import { issueAccessToken, type SigningIssuer } from '../auth/issue-access-token
 import { type Config, loadConfig } from '../config.ts';
 import { assertSubject, issuerHere } from './dev-issuer.ts';
 import { print } from './output.ts';
-import { assignRoles, type Roles, withRoles } from './roles.ts';
+import { assignRoles, type Roles, tokenHolder, withRoles } from './roles.ts';
 import { operator, type Session, withSession } from './session.ts';
 import { clientCommands } from './token-client.ts';
 
@@ -41,7 +41,7 @@ export function issueToken(config: Config, { subject, lifetime, ...roles }: Issu
     const issuer = issuerHere(session);
     await session.openStore();
     if (roles.role.length > 0) await session.enrol();
-    await assignRoles(session, subject, roles);
+    await assignRoles(session, tokenHolder(session.installation, subject), roles);
     return issue(session, issuer, subject, lifetime);
   });
 }

@@ -8,7 +8,8 @@ import type { Vault } from '../keys/key.ts';
 import { newVault, vaultChange, type VaultSpec } from '../keys/vaults.ts';
 import type { VaultChange } from '../store/store.ts';
 import { type Output, outputOption, print } from './output.ts';
-import { openVerified, operator, type Session, withAccess, withSession } from './session.ts';
+import { changingSession, recorded } from './recorded.ts';
+import { openVerified, type Session, withAccess } from './session.ts';
 
 interface Switches {
   readonly cbc?: boolean;
@@ -17,6 +18,7 @@ interface Switches {
   readonly rsnull?: boolean;
   readonly purgeProtection?: true;
   readonly compromiseRule?: Vault['compromiseRule'];
+  readonly keyQuota?: string;
 }
 
 interface Create extends Switches, Output {
@@ -59,18 +61,26 @@ function withSwitches(command: Command, off: boolean): Command {
   }
   return command
     .option('--purge-protection', 'nobody can destroy a deleted key before its time; cannot be taken away')
+    .option('--key-quota <keys>', 'how many keys it may hold; none for any number')
     .addOption(new Option('--compromise-rule <rule>', 'whether a compromised key can be activated again').choices(RULES))
     .addOption(outputOption());
 }
 
 function specOf(name: string, options: Create): VaultSpec {
   const { flavour, backup, softDeleteDays, profile, cbc = false, rsa15 = false, rsnull = false, purgeProtection = false, compromiseRule = 'reversible' } = options;
-  return { name, flavour, backup, softDeleteDays: Number(softDeleteDays), profile, cbc, rsa15, rsnull, purgeProtection, compromiseRule };
+  const keyQuota = quotaOf(options) ?? null;
+  return { name, flavour, backup, softDeleteDays: Number(softDeleteDays), profile, keyQuota, cbc, rsa15, rsnull, purgeProtection, compromiseRule };
 }
 
-function changeOf({ cbc, rsa15, rsnull, purgeProtection, compromiseRule }: Switches): VaultChange {
-  const asked = { cbc, rsa15, rsnull, purgeProtection, compromiseRule };
+function changeOf({ cbc, rsa15, rsnull, purgeProtection, compromiseRule, keyQuota }: Switches): VaultChange {
+  const asked = { cbc, rsa15, rsnull, purgeProtection, compromiseRule, keyQuota: quotaOf({ keyQuota }) };
   return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
+}
+
+/** @returns undefined where none was given, null for none at all */
+function quotaOf({ keyQuota }: { readonly keyQuota?: string | undefined }): number | null | undefined {
+  if (keyQuota === undefined) return undefined;
+  return keyQuota === 'none' ? null : Number(keyQuota);
 }
 
 /** In order of creation. */
@@ -107,29 +117,24 @@ interface Outcome {
   readonly changed: boolean;
 }
 
-/** Done is done when it is in the audit, and every server knows. */
 function changing(config: Config, event: string, work: (session: Session, requestId: string) => Promise<Outcome>): Promise<Vault> {
-  return withSession(config, async (session) => {
-    await session.openStore();
-    await session.enrol();
-    const { store, audit, outbox } = session;
+  return changingSession(config, async (session) => {
     const requestId = randomUUID();
     const { vault, changed } = await work(session, requestId);
     if (!changed) return vault;
-    const { id, revision, createdMs, ...said } = vault;
-    await audit.append({ event, result: 'success', requestId, vault: id, principal: operator(config), detail: { ...said, revision, createdMs } });
-    outbox.recorded(requestId);
-    await store.effectiveEverywhere();
+    const { id, keyQuota, ...said } = vault;
+    await recorded(session, { event, requestId, vault: id, detail: { ...said, keyQuota: keyQuota ?? 'none' } });
     return vault;
   });
 }
 
-function formatVault({ id, name, flavour, softDeleteDays, purgeProtection, backup, cbc, rsa15, rsnull, compromiseRule, profile, createdMs }: Vault): string {
+function formatVault(of: Vault): string {
+  const { id, name, flavour, softDeleteDays, purgeProtection, backup, cbc, rsa15, rsnull, compromiseRule, profile, keyQuota, createdMs } = of;
   const onOff = (is: boolean): string => (is ? 'on' : 'off');
   return [
     `${name}  ${id}`,
     `  flavour ${flavour}, profile ${profile}, backup ${backup}, made ${new Date(createdMs).toISOString()}`,
-    `  deleted keys are kept ${softDeleteDays} days, purge protection ${onOff(purgeProtection)}`,
+    `  deleted keys are kept ${softDeleteDays} days, purge protection ${onOff(purgeProtection)}; at most ${keyQuota ?? 'any number of'} keys`,
     `  AES-CBC ${onOff(cbc)}, RSA1_5 ${onOff(rsa15)}, RSNULL ${onOff(rsnull)}, compromise ${compromiseRule}`,
   ].join('\n');
 }

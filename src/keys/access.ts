@@ -3,7 +3,7 @@
  * key → usage → state → run → audit. The audit record is on disk before the caller learns the outcome.
  */
 
-import { isAllowed, isAllowedSomewhere } from '../auth/policy.ts';
+import { type Grant, grantsOf, isAllowed, isAllowedSomewhere } from '../auth/policy.ts';
 import { issuerOf, type Principal } from '../auth/principal.ts';
 import type { FloodGate, SourceRefusal } from '../audit/flood.ts';
 import type { AuditLog } from '../audit/log.ts';
@@ -12,7 +12,7 @@ import { asKmsError, isTransient, KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
 import { Entrance } from './entrance.ts';
-import type { Assignment, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
+import type { CustomRole, Holder, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
 import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
 import type { Operation } from './usage.ts';
@@ -24,6 +24,8 @@ export interface Call {
   readonly requestId: string;
   /** Client address. */
   readonly source: string;
+  /** What its route may ask for: all that the gate decides is declared in the table of routes. Undefined without a route. */
+  readonly declared?: readonly Permission[];
 }
 
 /** One request for an access token, its client authenticated. */
@@ -55,7 +57,7 @@ export interface GateOptions {
 type Which = 'living' | 'deleted';
 
 const KEYS_CACHED = 10_000;
-const PRINCIPALS_CACHED = 1_000;
+const PRINCIPALS_CACHED = 10_000;
 
 export class Gate {
   /** Who comes, and to which vault. */
@@ -63,14 +65,16 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #watch: ChangeWatch;
   readonly #keys: FreshCache<Key | undefined>;
-  readonly #assignments: FreshCache<readonly Assignment[]>;
+  readonly #grants: FreshCache<readonly Grant[]>;
+  readonly #customRoles: FreshCache<readonly CustomRole[]>;
 
   constructor(options: GateOptions) {
     this.#options = options;
     this.#watch = new ChangeWatch(options.store);
     this.entrance = new Entrance(options, this.#watch);
     this.#keys = new FreshCache(this.#watch, KEYS_CACHED);
-    this.#assignments = new FreshCache(this.#watch, PRINCIPALS_CACHED);
+    this.#grants = new FreshCache(this.#watch, PRINCIPALS_CACHED);
+    this.#customRoles = new FreshCache(this.#watch, 1);
   }
 
   /** Runs the issue of an access token to a client. */
@@ -178,12 +182,12 @@ export class Gate {
   async list<T>(
     call: Call,
     work: (mayGet: (key: Key) => boolean) => Promise<Outcome<T>>,
-    permission: 'key/get' | 'key/deleted/get' = 'key/get',
+    permission: 'key/get' | 'key/list' | 'key/deleted/list' = 'key/get',
   ): Promise<T> {
     return this.#recorded(call, 'key.list', undefined, async () => {
-      const assignments = await this.#assignmentsOf(call.principal);
-      const mayGet = (key: Key): boolean => isAllowed(assignments, permission, call.vault.id, key.id);
-      if (!assignments.some(({ vaultId }) => vaultId === null || vaultId === call.vault.id)) throw forbidden(permission);
+      const grants = await this.#grantsOf(call, permission);
+      const mayGet = (key: Key): boolean => isAllowed(grants, permission, call.vault.id, key.id);
+      if (!isAllowedSomewhere(grants, permission, call.vault.id)) throw forbidden(permission);
       return work(mayGet);
     });
   }
@@ -228,12 +232,12 @@ export class Gate {
   /** Nobody who has no rights with any key learns of one. @throws KmsError `forbidden` */
   async #seek(call: Call, permission: Permission, address: KeyAddress): Promise<Key | undefined> {
     const { store } = this.#options;
-    const { vault, principal } = call;
+    const { vault } = call;
     if (typeof address === 'string') {
       await this.#authorise(call, permission, address);
       return this.#keys.get(`${vault.id} ${address}`, () => store.findKey(vault.id, address));
     }
-    if (!isAllowedSomewhere(await this.#assignmentsOf(principal), permission, vault.id)) throw forbidden(permission);
+    if (!isAllowedSomewhere(await this.#grantsOf(call, permission), permission, vault.id)) throw forbidden(permission);
     const name = address.name.toLowerCase();
     const key = await this.#keys.get(`${vault.id} name ${name}`, () => store.findKeyByName(vault.id, name));
     await this.#authorise(call, permission, key?.id ?? null);
@@ -241,13 +245,22 @@ export class Gate {
   }
 
   async #authorise(call: Call, permission: Permission, keyId: string | null): Promise<void> {
-    const assignments = await this.#assignmentsOf(call.principal);
-    if (!isAllowed(assignments, permission, call.vault.id, keyId)) throw forbidden(permission);
+    if (!isAllowed(await this.#grantsOf(call, permission), permission, call.vault.id, keyId)) throw forbidden(permission);
   }
 
-  #assignmentsOf({ method, issuer, subject }: Principal): Promise<readonly Assignment[]> {
-    return this.#assignments.get(JSON.stringify([method, issuer, subject]), () =>
-      this.#options.store.assignments(method, issuer, subject));
+  /** @param permission that they will be asked for */
+  #grantsOf({ principal, declared }: Call, permission: Permission): Promise<readonly Grant[]> {
+    if (declared?.includes(permission) === false) throw new KmsError('internal', `the route does not declare ${permission}`);
+    const { method, issuer, subject, memberships } = principal;
+    const holders = [{ method, issuer, subject }, ...memberships];
+    return this.#grants.get(JSON.stringify(holders), () => this.#loadGrants(holders));
+  }
+
+  async #loadGrants(holders: readonly Holder[]): Promise<readonly Grant[]> {
+    const { store } = this.#options;
+    const custom = await this.#customRoles.get('', () => store.customRoles());
+    const assignments = await Promise.all(holders.map((holder) => store.assignments(holder)));
+    return grantsOf(assignments.flat(), custom);
   }
 
   #recorded<T>(
@@ -272,7 +285,7 @@ export class Gate {
     } catch (thrown) {
       const error = asKmsError(thrown);
       const result = isTransient(error.code) || error.code === 'internal' ? 'failed' : 'refused';
-      await audit.append({ ...about, result, reason: error.code });
+      await audit.append({ ...about, ...lacking(about, error), result, reason: error.code });
       throw error;
     }
     await audit.append({ ...about, ...outcome.facts, result: 'success' });
@@ -289,6 +302,11 @@ function callFacts({ principal, vault, requestId, source }: Call): Omit<AuditEve
 function named(address: KeyAddress | undefined): Pick<AuditEvent, 'key' | 'detail'> {
   if (address === undefined) return {};
   return typeof address === 'string' ? { key: address } : { detail: { name: address.name } };
+}
+
+/** Of a refusal for want of a permission: which one, for `kms explain`. */
+function lacking({ detail }: Pick<AuditEvent, 'detail'>, { permission }: KmsError): Pick<AuditEvent, 'detail'> {
+  return permission === undefined ? {} : { detail: { ...detail, permission } };
 }
 
 function forbidden(permission: Permission): KmsError {

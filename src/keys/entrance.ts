@@ -49,8 +49,10 @@ export class Entrance {
     if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
     if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired');
     if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
-    const { vaultId, subject } = credential;
-    return { method: 'certificate', issuer: issuerOf(this.#options.installation.id), subject, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
+    const { vaultId, subject, identities } = credential;
+    const issuer = issuerOf(this.#options.installation.id);
+    const memberships = identities.map((identity) => ({ method: 'identity', issuer, subject: identity }) as const);
+    return { method: 'certificate', issuer, subject, memberships, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
   }
 
   /** @throws KmsError `unauthenticated`, the same for a client that is not there or revoked, and for a wrong secret */

@@ -40,6 +40,7 @@ export type Permission =
   | 'key/rotate'
   | 'key/import'
   | 'key/get'
+  | 'key/list'
   | 'key/update'
   | 'key/delete'
   | 'key/activate'
@@ -55,12 +56,19 @@ export type Permission =
   | 'key/recover'
   | 'key/purge'
   | 'key/deleted/get'
+  | 'key/deleted/list'
   | 'key/backup'
   | 'key/restore'
   | 'key/release'
   | 'key/rotationPolicy/get'
   | 'key/rotationPolicy/update'
-  | 'random/get';
+  | 'random/get'
+  | 'role/assignment/get'
+  | 'role/assignment/create'
+  | 'role/assignment/delete'
+  | 'role/definition/get'
+  | 'role/definition/update'
+  | 'role/definition/delete';
 
 export interface Vault {
   /** UUID; the `okmsId` of the OKMS door. */
@@ -77,6 +85,8 @@ export interface Vault {
   readonly rsnull: boolean;
   readonly compromiseRule: 'reversible' | 'final';
   readonly profile: 'standard' | 'fips';
+  /** Keys that may live in it, those deleted softly included; null for any number. */
+  readonly keyQuota: number | null;
   readonly createdMs: number;
   readonly revision: number;
 }
@@ -178,23 +188,52 @@ export interface Credential {
   readonly serial: string;
   readonly vaultId: string;
   readonly subject: string;
+  /** At most 25 names it also speaks for, as the identity URNs of OKMS (okms-rest-api §4.1). */
+  readonly identities: readonly string[];
   readonly notAfterMs: number;
   readonly createdMs: number;
   readonly revokedMs: number | null;
   readonly revision: number;
 }
 
-/** A role for a principal on a scope. Without one there are no rights. */
-export interface Assignment {
-  readonly id: string;
-  readonly method: 'certificate' | 'token';
+/**
+ * What a role can be given to. `certificate` and `token`: a caller by how it proves who it is; `identity`: whatever a
+ * certificate also speaks for; `group`, `app-role`: values of claims of access tokens.
+ */
+export type HolderMethod = 'certificate' | 'identity' | 'token' | 'group' | 'app-role';
+
+/** Never a bare name: who vouches for it is part of it. */
+export interface Holder {
+  readonly method: HolderMethod;
   readonly issuer: string;
   readonly subject: string;
+}
+
+/** A role for a principal on a scope. Without one there are no rights. */
+export interface Assignment extends Holder {
+  readonly id: string;
+  /** Slug of a built-in role, id of a custom one, or `access-policy`. */
   readonly role: string;
+  /** Of an access policy, which names them itself; null for a role. */
+  readonly permissions: readonly Permission[] | null;
   /** null: every vault. */
   readonly vaultId: string | null;
   /** null: every key of the scope. */
   readonly keyId: string | null;
+  readonly createdMs: number;
+  readonly revision: number;
+}
+
+/** A role of the operator's own. */
+export interface CustomRole {
+  /** UUID. */
+  readonly id: string;
+  /** Unique without regard to case, also among the built-in ones. */
+  readonly name: string;
+  readonly description: string;
+  readonly permissions: readonly Permission[];
+  /** Of the managed HSM that defined it, where alone it counts; null for one of every vault. */
+  readonly vaultId: string | null;
   readonly createdMs: number;
   readonly revision: number;
 }

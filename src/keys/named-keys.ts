@@ -92,12 +92,12 @@ export class NamedKeys {
       const listing = await pageOf(limit, afterOrdinal, mayGet, (after, count) =>
         store.listKeysByName({ vaultId: call.vault.id, deleted, afterOrdinal: after, limit: count }));
       return { value: listing, facts: { detail: { keys: listing.keys.length } } };
-    }, deleted ? 'key/deleted/get' : 'key/get');
+    }, deleted ? 'key/deleted/list' : 'key/list');
   }
 
   /** By version id. @param afterOrdinal of the version before the page; -1 for the first page */
   listVersions(call: Call, name: string, afterOrdinal: number, limit: number): Promise<VersionListing> {
-    return this.#options.gate.look(call, 'key.versions', 'key/get', { name }, (key) => {
+    return this.#options.gate.look(call, 'key.versions', 'key/list', { name }, (key) => {
       const after = key.versions.find(({ ordinal }) => ordinal === afterOrdinal)?.id ?? '';
       const rest = key.versions.filter(({ id }) => id > after).toSorted((left, right) => (left.id < right.id ? -1 : 1));
       const versions = rest.slice(0, limit);

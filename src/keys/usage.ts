@@ -49,6 +49,57 @@ function operation(
   return { event: `key.${event}`, usage, permission, direction, kinds };
 }
 
+/** As each API spells a permission; null where it has no name for it. One name may stand for several. */
+export interface Spelling {
+  /** After `okms:apikms:` (okms-rest-api §4.3). */
+  readonly okms: string | null;
+  /** In access policies of a vault (azure-keyvault-keys-api §6.1). */
+  readonly accessPolicy: string | null;
+  /** Data action of a vault, after `Microsoft.KeyVault/vaults/`. */
+  readonly vault: string | null;
+  /** Data action of a managed HSM, after `Microsoft.KeyVault/managedHsm/`. */
+  readonly managedHsm: string | null;
+}
+
+const spelt = (okms: string | null, accessPolicy: string | null, vault: string | null, managedHsm = vault): Spelling =>
+  ({ okms, accessPolicy, vault, managedHsm });
+
+export const PERMISSIONS: Readonly<Record<Permission, Spelling>> = {
+  'key/create': spelt('serviceKey/create', 'create', 'keys/create/action', 'keys/create'),
+  'key/rotate': spelt(null, 'rotate', 'keys/rotate/action'),
+  'key/import': spelt('serviceKey/import', 'import', 'keys/import/action'),
+  'key/get': spelt('serviceKey/get', 'get', 'keys/read', 'keys/read/action'),
+  'key/list': spelt(null, 'list', 'keys/read', 'keys/read/action'),
+  'key/update': spelt('serviceKey/update', 'update', 'keys/update/action', 'keys/write/action'),
+  'key/delete': spelt('serviceKey/delete', 'delete', 'keys/delete'),
+  'key/activate': spelt('serviceKey/activate', null, null),
+  'key/deactivate': spelt('serviceKey/deactivate', null, null),
+  'key/encrypt': spelt('serviceKey/encrypt', 'encrypt', 'keys/encrypt/action'),
+  'key/decrypt': spelt('serviceKey/decrypt', 'decrypt', 'keys/decrypt/action'),
+  'key/dataKey/create': spelt('serviceKey/dataKey/create', null, null),
+  'key/dataKey/decrypt': spelt('serviceKey/dataKey/decrypt', null, null),
+  'key/sign': spelt('serviceKey/sign', 'sign', 'keys/sign/action'),
+  'key/verify': spelt('serviceKey/verify', 'verify', 'keys/verify/action'),
+  'key/wrapKey': spelt('serviceKey/wrapKey', 'wrapKey', 'keys/wrap/action'),
+  'key/unwrapKey': spelt('serviceKey/unwrapKey', 'unwrapKey', 'keys/unwrap/action'),
+  'key/recover': spelt(null, 'recover', 'keys/recover/action', 'keys/deletedKeys/recover/action'),
+  'key/purge': spelt(null, 'purge', 'keys/purge/action', 'keys/deletedKeys/delete'),
+  'key/deleted/get': spelt(null, 'get', 'keys/read', 'keys/deletedKeys/read/action'),
+  'key/deleted/list': spelt(null, 'list', 'keys/read', 'keys/deletedKeys/read/action'),
+  'key/backup': spelt(null, 'backup', 'keys/backup/action'),
+  'key/restore': spelt(null, 'restore', 'keys/restore/action'),
+  'key/release': spelt(null, 'release', 'keys/release/action'),
+  'key/rotationPolicy/get': spelt(null, 'getrotationpolicy', 'keyrotationpolicies/read', 'keys/read/action'),
+  'key/rotationPolicy/update': spelt(null, 'setrotationpolicy', 'keyrotationpolicies/write', 'keys/write/action'),
+  'random/get': spelt('random/get', null, null, 'rng/action'),
+  'role/assignment/get': spelt(null, null, null, 'roleAssignments/read/action'),
+  'role/assignment/create': spelt(null, null, null, 'roleAssignments/write/action'),
+  'role/assignment/delete': spelt(null, null, null, 'roleAssignments/delete/action'),
+  'role/definition/get': spelt(null, null, null, 'roleDefinitions/read/action'),
+  'role/definition/update': spelt(null, null, null, 'roleDefinitions/write/action'),
+  'role/definition/delete': spelt(null, null, null, 'roleDefinitions/delete/action'),
+};
+
 /** What somebody who holds only the public half can do. */
 const PUBLIC_USAGES: ReadonlySet<Usage> = new Set(['verify', 'wrapKey']);
 

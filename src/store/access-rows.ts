@@ -3,12 +3,12 @@
  * together, and a member added to a domain type fails to compile here until it has a column.
  */
 
-import type { Assignment, Credential, Installation, InternalKey, TokenClient, Vault } from '../keys/key.ts';
+import type { Assignment, Credential, CustomRole, Installation, InternalKey, Permission, TokenClient, Vault } from '../keys/key.ts';
 import type { Unsealed } from './changes.ts';
-import { flag, type Fresh } from './rows.ts';
+import { flag, type Fresh, readList } from './rows.ts';
 import type { VaultChange } from './store.ts';
 import type {
-  AssignmentTable, CredentialTable, InstallationTable, InternalKeyTable, TokenClientTable, VaultTable,
+  AssignmentTable, CredentialTable, CustomRoleTable, InstallationTable, InternalKeyTable, TokenClientTable, VaultTable,
 } from './schema.ts';
 
 export function installationRow(of: Fresh<Installation>): Unsealed<'installation'> {
@@ -60,18 +60,20 @@ export function vaultRow(of: Fresh<Vault>, ordinal: number): Unsealed<'vault'> {
     rsnull: flag(of.rsnull),
     compromise_rule: of.compromiseRule,
     profile: of.profile,
+    key_quota: of.keyQuota,
     created_ms: of.createdMs,
   };
 }
 
 /** Columns of what changes. */
-export function vaultColumns({ purgeProtection, cbc, rsa15, rsnull, compromiseRule }: VaultChange): Partial<Unsealed<'vault'>> {
+export function vaultColumns({ purgeProtection, cbc, rsa15, rsnull, compromiseRule, keyQuota }: VaultChange): Partial<Unsealed<'vault'>> {
   return {
     ...(purgeProtection === undefined ? {} : { purge_protection: flag(purgeProtection) }),
     ...(cbc === undefined ? {} : { cbc: flag(cbc) }),
     ...(rsa15 === undefined ? {} : { rsa15: flag(rsa15) }),
     ...(rsnull === undefined ? {} : { rsnull: flag(rsnull) }),
     ...(compromiseRule === undefined ? {} : { compromise_rule: compromiseRule }),
+    ...(keyQuota === undefined ? {} : { key_quota: keyQuota }),
   };
 }
 
@@ -88,6 +90,7 @@ export function toVault(row: VaultTable): Vault {
     rsnull: row.rsnull === 1,
     compromiseRule: row.compromise_rule,
     profile: row.profile,
+    keyQuota: row.key_quota,
     createdMs: row.created_ms,
     revision: row.revision,
   };
@@ -99,6 +102,7 @@ export function credentialRow(of: Fresh<Credential>): Unsealed<'credential'> {
     serial: of.serial,
     vault_id: of.vaultId,
     subject: of.subject,
+    identities: of.identities.length === 0 ? null : JSON.stringify(of.identities),
     not_after_ms: of.notAfterMs,
     created_ms: of.createdMs,
     revoked_ms: of.revokedMs,
@@ -111,6 +115,7 @@ export function toCredential(row: CredentialTable): Credential {
     serial: row.serial,
     vaultId: row.vault_id,
     subject: row.subject,
+    identities: row.identities === null ? [] : readList(row.identities),
     notAfterMs: row.not_after_ms,
     createdMs: row.created_ms,
     revokedMs: row.revoked_ms,
@@ -125,6 +130,7 @@ export function assignmentRow(of: Fresh<Assignment>): Unsealed<'assignment'> {
     issuer: of.issuer,
     subject: of.subject,
     role: of.role,
+    permissions: of.permissions === null ? null : JSON.stringify(of.permissions),
     vault_id: of.vaultId,
     key_id: of.keyId,
     created_ms: of.createdMs,
@@ -138,8 +144,33 @@ export function toAssignment(row: AssignmentTable): Assignment {
     issuer: row.issuer,
     subject: row.subject,
     role: row.role,
+    permissions: row.permissions === null ? null : (readList(row.permissions) as Permission[]),
     vaultId: row.vault_id,
     keyId: row.key_id,
+    createdMs: row.created_ms,
+    revision: row.revision,
+  };
+}
+
+export function customRoleRow(of: Fresh<CustomRole>): Unsealed<'custom_role'> {
+  return {
+    id: of.id,
+    name: of.name,
+    slug: of.name.toLowerCase(),
+    description: of.description,
+    permissions: JSON.stringify(of.permissions),
+    vault_id: of.vaultId,
+    created_ms: of.createdMs,
+  };
+}
+
+export function toCustomRole(row: CustomRoleTable): CustomRole {
+  return {
+    id: row.id,
+    name: row.name,
+    description: row.description,
+    permissions: readList(row.permissions) as Permission[],
+    vaultId: row.vault_id,
     createdMs: row.created_ms,
     revision: row.revision,
   };

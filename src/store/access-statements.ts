@@ -2,13 +2,13 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, Credential, Installation, TokenClient, Vault } from '../keys/key.ts';
+import type { Assignment, Credential, CustomRole, Holder, Installation, TokenClient, Vault } from '../keys/key.ts';
 import * as rows from './access-rows.ts';
 import type { Changes } from './changes.ts';
 import type { Damage } from './evidence.ts';
 import type { Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
-import type { FirstRows, VaultChange } from './store.ts';
+import type { FirstRows, PolicyChange, VaultChange } from './store.ts';
 import { damageIn, type Loaded, missingRows, wasRemoved } from './verified.ts';
 
 type Db = Kysely<Schema>;
@@ -84,12 +84,27 @@ export async function findCredential(
   return { value: undefined, damage: gone ? [{ table: 'credential', row: pk, reason: 'removed' }] : [] };
 }
 
+export async function listCredentials(db: Db, macs: StoreMacs): Promise<Loaded<readonly Credential[]>> {
+  const found = await db.selectFrom('credential').selectAll().orderBy('created_ms').orderBy('serial').execute();
+  return { value: found.map(rows.toCredential), damage: await damageIn(db, macs, 'credential', found) };
+}
+
+export async function insertCredential(changes: Changes, credential: Omit<Credential, 'revision'>): Promise<void> {
+  await changes.insert('credential', rows.credentialRow(credential));
+}
+
+/** @throws KmsError `not-found` */
+export async function revokeCredential(changes: Changes, issuerKeyHash: string, serial: string, revokedMs: number): Promise<void> {
+  const key = { issuer_key_hash: issuerKeyHash, serial };
+  const found = await changes.find('credential', key);
+  if (found === undefined || found.revoked_ms !== null) throw new KmsError('not-found', 'no such certificate, or it is revoked');
+  await changes.update('credential', key, null, { revoked_ms: revokedMs });
+}
+
 export async function findAssignments(
   db: Db,
   macs: StoreMacs,
-  method: Assignment['method'],
-  issuer: string,
-  subject: string,
+  { method, issuer, subject }: Holder,
 ): Promise<Loaded<readonly Assignment[]>> {
   const found = await db
     .selectFrom('assignment')
@@ -104,12 +119,52 @@ export async function findAssignments(
 }
 
 export async function insertAssignment(changes: Changes, assignment: Omit<Assignment, 'revision'>): Promise<Assignment> {
-  const { method, issuer, subject, role, vaultId, keyId } = assignment;
-  const { value: theirs } = await findAssignments(changes.db, changes.macs, method, issuer, subject);
-  const same = theirs.find((has) => has.role === role && has.vaultId === vaultId && has.keyId === keyId);
+  const { role, vaultId, keyId, permissions } = assignment;
+  const { value: theirs } = await findAssignments(changes.db, changes.macs, assignment);
+  const same = theirs.find((has) =>
+    has.role === role && has.vaultId === vaultId && has.keyId === keyId && String(has.permissions) === String(permissions));
   if (same !== undefined) return same;
   await changes.insert('assignment', rows.assignmentRow(assignment));
   return { ...assignment, revision: 0 };
+}
+
+/** Without the rows that cannot be believed. */
+function sound<T extends { readonly id: string }>(found: readonly T[], damage: readonly Damage[]): readonly T[] {
+  const broken = new Set(damage.map(({ row }) => row));
+  return found.filter(({ id }) => !broken.has(id));
+}
+
+/** Damaged ones are left out. */
+export async function listAssignments(db: Db, macs: StoreMacs): Promise<Loaded<readonly Assignment[]>> {
+  const found = await db.selectFrom('assignment').selectAll().orderBy('created_ms').orderBy('id').execute();
+  const damage = await damageIn(db, macs, 'assignment', found);
+  return { value: sound(found, damage).map(rows.toAssignment), damage };
+}
+
+/** Damaged ones are left out: they give nothing. */
+export async function listCustomRoles(db: Db, macs: StoreMacs): Promise<Loaded<readonly CustomRole[]>> {
+  const found = await db.selectFrom('custom_role').selectAll().orderBy('created_ms').orderBy('id').execute();
+  const damage = await damageIn(db, macs, 'custom_role', found);
+  return { value: sound(found, damage).map(rows.toCustomRole), damage };
+}
+
+/** @throws KmsError `not-found`, `conflict` */
+export async function changePolicy(changes: Changes, change: PolicyChange): Promise<void> {
+  for (const role of change.define ?? []) {
+    const row = rows.customRoleRow(role);
+    if (!(await changes.update('custom_role', { id: role.id }, null, row))) await changes.insert('custom_role', row);
+  }
+  for (const assignment of change.assign ?? []) await insertAssignment(changes, assignment);
+  for (const id of change.withdraw ?? []) {
+    if ((await changes.remove('assignment', { id })) === undefined) throw new KmsError('not-found', 'no such assignment');
+  }
+  for (const id of change.forget ?? []) await forgetRole(changes, id);
+}
+
+async function forgetRole(changes: Changes, id: string): Promise<void> {
+  const user = await changes.db.selectFrom('assignment').select('subject').where('role', '=', id).executeTakeFirst();
+  if (user !== undefined) throw new KmsError('conflict', `somebody has this role: ${user.subject}`);
+  if ((await changes.remove('custom_role', { id })) === undefined) throw new KmsError('not-found', 'no such role');
 }
 
 export async function findTokenClient(db: Db, macs: StoreMacs, id: string): Promise<Loaded<TokenClient | undefined>> {

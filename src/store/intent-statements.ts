@@ -3,7 +3,7 @@
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
 import type { Changes } from './changes.ts';
-import { assertMayRotate } from './key-statements.ts';
+import { assertMayRotate, countLiveKeys } from './key-statements.ts';
 import { intentRow, toIntent } from './rows.ts';
 import type { Schema } from './schema.ts';
 import type { StoreMacs } from './seal.ts';
@@ -11,6 +11,8 @@ import type { Announcement, Intent } from './store.ts';
 import { damageIn, type Loaded } from './verified.ts';
 
 type Db = Kysely<Schema>;
+
+const QUOTA_RETRY_SECONDS = 10;
 
 /** An intent that fails its seal is left out: it may name anybody's objects. */
 export async function listIntents(db: Db, macs: StoreMacs): Promise<Loaded<readonly Intent[]>> {
@@ -23,12 +25,24 @@ export async function listIntents(db: Db, macs: StoreMacs): Promise<Loaded<reado
 /**
  * A second creation of the same key fails on its slot.
  *
- * @throws KmsError `conflict` when the vault holds or held a key with this id
+ * @throws KmsError `conflict` when the vault holds or held a key with this id; `rate-limited` when it holds as many as it may
  */
 export async function announceCreate(changes: Changes, intent: Announcement): Promise<void> {
+  await assertRoom(changes, intent.vaultId);
   const taken = await changes.find('key', { vault_id: intent.vaultId, id: intent.keyId });
   if (taken !== undefined) throw new KmsError('conflict', 'the vault has or had a key with this id');
   await changes.insert('intent', intentRow(intent, 'create'));
+}
+
+/** Announced keys count; the transaction holds the head, so nobody else takes the last place. */
+async function assertRoom({ db }: Changes, vaultId: string): Promise<void> {
+  const { quota } = await db.selectFrom('vault').select('key_quota as quota').where('id', '=', vaultId).executeTakeFirstOrThrow();
+  if (quota === null) return;
+  const announced = await db
+    .selectFrom('intent').select((of) => of.fn.countAll<number>().as('keys'))
+    .where('vault_id', '=', vaultId).where('action', '=', 'create').executeTakeFirstOrThrow();
+  if ((await countLiveKeys(db, vaultId)) + announced.keys < quota) return;
+  throw new KmsError('rate-limited', `the vault may hold ${quota} keys, and does`, { retryAfter: QUOTA_RETRY_SECONDS });
 }
 
 /** @throws KmsError `not-found`, `wrong-state` */

@@ -146,11 +146,13 @@ function sealsOf(versions: readonly KeyVersionTable[], objects: readonly KeyObje
   return [...versions, ...objects].map(({ seal }) => seal);
 }
 
-export async function countLiveKeys(db: Db): Promise<number> {
+/** @param vaultId of all vaults without it */
+export async function countLiveKeys(db: Db, vaultId?: string): Promise<number> {
   const { live } = await db
     .selectFrom('key')
     .select((of) => of.fn.count<number>('live_name').as('live'))
     .where('live_name', 'is not', null)
+    .$if(vaultId !== undefined, (query) => query.where('vault_id', '=', vaultId ?? ''))
     .executeTakeFirstOrThrow();
   return live;
 }

@@ -7,7 +7,7 @@
  * the meaning of each column in `sealed-tables.ts`.
  */
 
-import type { Assignment, Credential, Family, Installation, InternalKeyName, Key, Vault } from '../keys/key.ts';
+import type { Credential, Family, Installation, HolderMethod, InternalKeyName, Key, Vault } from '../keys/key.ts';
 import type { Intent } from './store.ts';
 
 export type Flag = 0 | 1;
@@ -58,6 +58,8 @@ export interface VaultTable extends SealColumns {
   rsnull: Flag;
   compromise_rule: Vault['compromiseRule'];
   profile: Vault['profile'];
+  /** Null for none. */
+  key_quota: number | null;
   created_ms: Ms;
 }
 
@@ -144,6 +146,8 @@ export interface CredentialTable extends SealColumns {
   serial: string;
   vault_id: string;
   subject: Credential['subject'];
+  /** Null for none. */
+  identities: JsonText | null;
   not_after_ms: Ms;
   created_ms: Ms;
   revoked_ms: Ms | null;
@@ -151,12 +155,25 @@ export interface CredentialTable extends SealColumns {
 
 export interface AssignmentTable extends SealColumns {
   id: string;
-  method: Assignment['method'];
+  method: HolderMethod;
   issuer: string;
   subject: string;
   role: string;
+  /** Null for those of the role. */
+  permissions: JsonText | null;
   vault_id: string | null;
   key_id: string | null;
+  created_ms: Ms;
+}
+
+export interface CustomRoleTable extends SealColumns {
+  id: string;
+  name: string;
+  /** In lower case: unique. */
+  slug: string;
+  description: string;
+  permissions: JsonText;
+  vault_id: string | null;
   created_ms: Ms;
 }
 
@@ -269,6 +286,7 @@ export interface Schema {
   intent: IntentTable;
   credential: CredentialTable;
   assignment: AssignmentTable;
+  custom_role: CustomRoleTable;
   token_client: TokenClientTable;
   failure_budget: FailureBudgetTable;
 }

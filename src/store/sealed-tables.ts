@@ -22,7 +22,7 @@ export interface TableDescription {
 
 /** Tables in the journal, in an order in which they can be filled. */
 export type SealedTable =
-  | 'installation' | 'internal_key' | 'vault' | 'credential' | 'assignment' | 'token_client'
+  | 'installation' | 'internal_key' | 'vault' | 'credential' | 'assignment' | 'custom_role' | 'token_client'
   | 'key' | 'key_version' | 'key_object' | 'intent';
 
 type Described<T extends SealedTable | 'head' | 'process'> = {
@@ -47,24 +47,34 @@ export const TABLES: { readonly [T in SealedTable | 'head' | 'process']: Describ
   },
   vault: {
     key: ['id'],
+    since2: ['key_quota'],
     columns: {
       ...SEALED, id: 'text', name: 'text', ordinal: 'int', flavour: 'text', soft_delete_days: 'int',
       purge_protection: 'flag', backup: 'text', cbc: 'flag', rsa15: 'flag', rsnull: 'flag', compromise_rule: 'text',
-      profile: 'text', created_ms: 'time',
+      profile: 'text', key_quota: 'int', created_ms: 'time',
     },
   },
   credential: {
     key: ['issuer_key_hash', 'serial'],
+    since2: ['identities'],
     columns: {
-      ...SEALED, issuer_key_hash: 'text', serial: 'text', vault_id: 'text', subject: 'text', not_after_ms: 'time',
+      ...SEALED, issuer_key_hash: 'text', serial: 'text', vault_id: 'text', subject: 'text', identities: 'json-set', not_after_ms: 'time',
       created_ms: 'time', revoked_ms: 'time',
     },
   },
   assignment: {
     key: ['id'],
+    since2: ['permissions'],
     columns: {
-      ...SEALED, id: 'text', method: 'text', issuer: 'text', subject: 'text', role: 'text', vault_id: 'text',
-      key_id: 'text', created_ms: 'time',
+      ...SEALED, id: 'text', method: 'text', issuer: 'text', subject: 'text', role: 'text', permissions: 'json-set',
+      vault_id: 'text', key_id: 'text', created_ms: 'time',
+    },
+  },
+  custom_role: {
+    key: ['id'],
+    columns: {
+      ...SEALED, id: 'text', name: 'text', slug: 'text', description: 'text', permissions: 'json-set', vault_id: 'text',
+      created_ms: 'time',
     },
   },
   token_client: {

@@ -5,7 +5,7 @@
 
 import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
-import type { Assignment, Key, KeyState, TokenClient, Vault } from '../keys/key.ts';
+import type { Assignment, Credential, Holder, Key, KeyState, TokenClient, Vault } from '../keys/key.ts';
 import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
 import * as budgets from './budget-statements.ts';
@@ -23,8 +23,8 @@ import * as processes from './process-statements.ts';
 import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
-  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NamePage, NewKey, NewVersion, PinLatch, ProcessRow,
-  StreamPosition, VaultChange, VersionChange,
+  Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NamePage, NewKey, NewVersion, PinLatch,
+  PolicyChange, ProcessRow,  StreamPosition, VaultChange, VersionChange,
 } from './store.ts';
 import { type Loaded, loadSteadily } from './verified.ts';
 
@@ -138,8 +138,32 @@ export class StatementStore implements KeyStore {
     return this.#whole((db, macs) => access.findCredential(db, macs, issuerKeyHash, serial));
   }
 
-  assignments(method: Assignment['method'], issuer: string, subject: string) {
-    return this.#whole((db, macs) => access.findAssignments(db, macs, method, issuer, subject));
+  credentials() {
+    return this.#partly((db, macs) => access.listCredentials(db, macs));
+  }
+
+  addCredential(credential: Omit<Credential, 'revision'>, requestId: string) {
+    return this.#change(requestId, (changes) => access.insertCredential(changes, credential));
+  }
+
+  revokeCredential(issuerKeyHash: string, serial: string, revokedMs: number, requestId: string) {
+    return this.#change(requestId, (changes) => access.revokeCredential(changes, issuerKeyHash, serial, revokedMs));
+  }
+
+  assignments(holder: Holder) {
+    return this.#whole((db, macs) => access.findAssignments(db, macs, holder));
+  }
+
+  allAssignments() {
+    return this.#partly((db, macs) => access.listAssignments(db, macs));
+  }
+
+  customRoles() {
+    return this.#partly((db, macs) => access.listCustomRoles(db, macs));
+  }
+
+  changePolicy(change: PolicyChange, requestId: string) {
+    return this.#change(requestId, (changes) => access.changePolicy(changes, change));
   }
 
   assign(assignment: Omit<Assignment, 'revision'>, requestId: string) {

@@ -15,7 +15,9 @@
 import type {
   Assignment,
   Credential,
+  CustomRole,
   Deletion,
+  Holder,
   Installation,
   Key,
   KeyObject,
@@ -99,6 +101,19 @@ export interface VaultChange {
   readonly rsa15?: boolean;
   readonly rsnull?: boolean;
   readonly compromiseRule?: Vault['compromiseRule'];
+  readonly keyQuota?: number | null;
+}
+
+/** Who may do what, as it is to change, all or nothing and in this order. */
+export interface PolicyChange {
+  /** New ones, and changed ones under the id that they have. */
+  readonly define?: readonly Omit<CustomRole, 'revision'>[];
+  /** Where principal, role and scope are the same as of one that is there, that one stays. */
+  readonly assign?: readonly Omit<Assignment, 'revision'>[];
+  /** Ids of assignments. */
+  readonly withdraw?: readonly string[];
+  /** Ids of custom roles. */
+  readonly forget?: readonly string[];
 }
 
 export interface KeyPage {
@@ -250,7 +265,21 @@ export interface KeyStore {
   /** @throws KmsError `conflict` when `revision` is not the row's; `not-found` when there is no such vault */
   updateVault(id: string, revision: number, change: VaultChange, requestId: string): Promise<Vault>;
   credential(issuerKeyHash: string, serial: string): Promise<Credential | undefined>;
-  assignments(method: Assignment['method'], issuer: string, subject: string): Promise<readonly Assignment[]>;
+  /** In order of creation, also those that are revoked or over. */
+  credentials(): Promise<readonly Credential[]>;
+  /** @throws KmsError `conflict` when it is there */
+  addCredential(credential: Omit<Credential, 'revision'>, requestId: string): Promise<void>;
+  /** @throws KmsError `not-found` when there is no such credential, or it is revoked */
+  revokeCredential(issuerKeyHash: string, serial: string, revokedMs: number, requestId: string): Promise<void>;
+  assignments(holder: Holder): Promise<readonly Assignment[]>;
+  /** In order of creation. */
+  allAssignments(): Promise<readonly Assignment[]>;
+  customRoles(): Promise<readonly CustomRole[]>;
+  /**
+   * @throws KmsError `not-found` for what is to be withdrawn or forgotten and is not there; `conflict` for the name of another
+   *   role, and for a role to forget that somebody has
+   */
+  changePolicy(change: PolicyChange, requestId: string): Promise<void>;
   /** @returns the one that is there already, where principal, role and scope are the same */
   assign(assignment: Omit<Assignment, 'revision'>, requestId: string): Promise<Assignment>;
 

@@ -33,7 +33,7 @@ let nowMs = START;
 const VAULTS: readonly Vault[] = (['premium', 'managed-hsm'] as const).map((flavour) => ({
   ...vault({ flavour, name: flavour, softDeleteDays: SOFT_DAYS, profile: 'standard', purgeProtection: flavour === 'premium' }), revision: 0,
 }));
-const principal = { method: 'certificate', issuer: 'issuer', subject: 'subject', vaultId: null, credential: 'c' } as const;
+const principal = { method: 'certificate', issuer: 'issuer', subject: 'subject', memberships: [], vaultId: null, credential: 'c' } as const;
 let requests = 0;
 const callOf = (of: Vault): Call => ({ principal, vault: of, requestId: `request-${(requests += 1)}`, source: '127.0.0.1' });
 

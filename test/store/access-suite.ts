@@ -2,8 +2,9 @@
 
 import { describe, expect, it } from '@jest/globals';
 import type { Stores } from '../contract/store-contract.ts';
-import { assignment, created, credential, hex, installation, installed, MACS, macsOf, vault } from './fixtures.ts';
+import { assignment, created, credential, customRole, hex, installation, installed, MACS, macsOf, vault } from './fixtures.ts';
 
+const HOLDER = { method: 'token', issuer: 'issuer', subject: 'subject' } as const;
 const UNAVAILABLE = { code: 'store-unavailable' };
 
 export function accessSuite(stores: Stores): void {
@@ -15,7 +16,7 @@ export function accessSuite(stores: Stores): void {
       expect(await b.installation()).toEqual(await a.installation());
       await expect(b.vaults()).rejects.toMatchObject(UNAVAILABLE);
       await expect(b.findKey(id, 'key')).rejects.toMatchObject(UNAVAILABLE);
-      await expect(b.assignments('token', 'issuer', 'subject')).rejects.toMatchObject(UNAVAILABLE);
+      await expect(b.assignments(HOLDER)).rejects.toMatchObject(UNAVAILABLE);
       await expect(b.removeIntent('intent', 'request')).rejects.toMatchObject(UNAVAILABLE);
       await expect(b.renew('boot', { seq: 0, head: '', checkpoint: '' })).rejects.toMatchObject(UNAVAILABLE);
       await expect(b.pollHead()).rejects.toMatchObject(UNAVAILABLE);
@@ -50,7 +51,7 @@ export function accessSuite(stores: Stores): void {
         expect(await a.credential(of.issuerKeyHash, of.serial)).toEqual({ ...of, revision: 0 });
       }
       expect(await a.credential(credentials[0]!.issuerKeyHash, credentials[1]!.serial)).toBeUndefined();
-      expect(await a.assignments('token', 'issuer', 'subject')).toEqual([]);
+      expect(await a.assignments(HOLDER)).toEqual([]);
       // One row each, and two internal keys.
       expect(a.head()).toMatchObject({ epoch: 1, seq: 7, liveRows: 7, tombstones: 0 });
     });
@@ -159,7 +160,7 @@ export function accessSuite(stores: Stores): void {
       expect(await b.assign({ ...mine, id: 'another' }, 'again')).toEqual({ ...mine, revision: 0 });
       const wider = assignment({ subject: 'new', vaultId: null });
       await b.assign(wider, 'wider');
-      const found = await a.assignments(mine.method, mine.issuer, 'new');
+      const found = await a.assignments({ ...HOLDER, method: mine.method, issuer: mine.issuer, subject: 'new' });
       expect(found.map((of) => of.id).sort()).toEqual([mine.id, wider.id].sort());
       await expect(a.assign({ ...wider, subject: 'other' }, 'taken')).rejects.toMatchObject({ code: 'conflict' });
     });
@@ -175,8 +176,57 @@ export function accessSuite(stores: Stores): void {
       ];
       const assignments = [...others, ...mine];
       await a.createInstallation({ installation: installation(), vaults: [only], credentials: [], assignments }, MACS);
-      const found = await a.assignments('certificate', 'issuer', 'subject');
+      const found = await a.assignments({ ...HOLDER, method: 'certificate' });
       expect(found).toEqual(mine.map((of) => ({ ...of, revision: 0 })));
+    });
+
+    it('change with roles of the operator, all or nothing', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const role = customRole({ vaultId: id });
+      const mine = assignment({ ...HOLDER, role: role.id, vaultId: id });
+      const policy = assignment({ ...HOLDER, role: 'access-policy', permissions: ['key/get'] });
+      await a.changePolicy({ define: [role], assign: [mine, policy] }, 'first');
+      expect(await b.customRoles()).toEqual([{ ...role, revision: 0 }]);
+      expect((await b.assignments(HOLDER)).map((of) => of.id).sort()).toEqual([mine.id, policy.id].sort());
+      await expect(b.changePolicy({ withdraw: [policy.id], forget: [role.id] }, 'used')).rejects.toMatchObject({ code: 'conflict' });
+      await expect(b.changePolicy({ withdraw: [policy.id, 'nobody'] }, 'lost')).rejects.toMatchObject({ code: 'not-found' });
+      await expect(b.changePolicy({ define: [customRole({ name: role.name.toUpperCase() })] }, 'twice')).rejects.toMatchObject({ code: 'conflict' });
+      expect(await a.assignments(HOLDER)).toHaveLength(2);
+      await b.changePolicy({ define: [{ ...role, permissions: ['key/sign'] }] }, 'less');
+      expect(await a.customRoles()).toEqual([{ ...role, permissions: ['key/sign'], revision: 1 }]);
+      await b.changePolicy({ withdraw: [policy.id, mine.id], forget: [role.id] }, 'gone');
+      expect(await a.assignments(HOLDER)).toEqual([]);
+      expect(await a.customRoles()).toEqual([]);
+      expect((await a.allAssignments()).map((of) => of.subject)).not.toContain(HOLDER.subject);
+    });
+  });
+
+  describe('credentials', () => {
+    it('are added once, listed, and revoked once', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const mine = credential(id, { identities: ['urn:one', 'urn:two'] });
+      await a.addCredential(mine, 'add');
+      await expect(b.addCredential(mine, 'again')).rejects.toMatchObject({ code: 'conflict' });
+      expect(await b.credentials()).toContainEqual({ ...mine, revision: 0 });
+      await b.revokeCredential(mine.issuerKeyHash, mine.serial, 9, 'revoke');
+      expect(await a.credential(mine.issuerKeyHash, mine.serial)).toEqual({ ...mine, revokedMs: 9, revision: 1 });
+      await expect(a.revokeCredential(mine.issuerKeyHash, mine.serial, 10, 'again')).rejects.toMatchObject({ code: 'not-found' });
+    });
+  });
+
+  describe('a quota of keys', () => {
+    it('holds between processes, counts what is announced, and is raised', async () => {
+      const { a, b } = stores();
+      const { id } = await installed(a, b);
+      const [{ revision } = { revision: 0 }] = await a.vaults();
+      await a.updateVault(id, revision, { keyQuota: 5 }, 'limit');
+      const made = await Promise.allSettled(Array.from({ length: 12 }, (_, n) => created(n % 2 === 0 ? a : b, id)));
+      expect(made.filter(({ status }) => status === 'fulfilled')).toHaveLength(5);
+      for (const of of made) if (of.status === 'rejected') expect(of.reason).toMatchObject({ code: 'rate-limited', retryAfter: 10 });
+      await a.updateVault(id, revision + 1, { keyQuota: null }, 'no limit');
+      await created(b, id);
     });
   });
 }

@@ -1,7 +1,7 @@
 /** Rows for store tests. Every value differs from every default, so that a swapped column shows. */
 
 import { createHmac, randomBytes, randomUUID } from 'node:crypto';
-import type { Assignment, Credential, Installation, InternalKey, Key, KeyObject, TokenClient, Vault } from '../../src/keys/key.ts';
+import type { Assignment, Credential, CustomRole, Installation, InternalKey, Key, KeyObject, TokenClient, Vault } from '../../src/keys/key.ts';
 import type { Announcement, KeyStore, NewKey, NewVersion, StoreMacs } from '../../src/store/store.ts';
 
 type Fresh<T> = Omit<T, 'revision'>;
@@ -33,6 +33,7 @@ export function vault(over: Partial<Vault> = {}): Fresh<Vault> {
     rsnull: false,
     compromiseRule: 'final',
     profile: 'fips',
+    keyQuota: 1000,
     createdMs: 1_700_000_000_001,
     ...over,
   };
@@ -61,6 +62,7 @@ export function credential(vaultId: string, over: Partial<Credential> = {}): Fre
     serial: hex(),
     vaultId,
     subject: 'CN=admin',
+    identities: ['urn:v1:eu:identity:user:nic/login'],
     notAfterMs: 4_102_444_800_000,
     createdMs: 1_700_000_000_003,
     revokedMs: null,
@@ -75,10 +77,18 @@ export function assignment(over: Partial<Assignment> = {}): Fresh<Assignment> {
     issuer: 'issuer',
     subject: 'subject',
     role: 'owner',
+    permissions: null,
     vaultId: null,
     keyId: null,
     createdMs: 1_700_000_000_004,
     ...over,
+  };
+}
+
+export function customRole(over: Partial<CustomRole> = {}): Fresh<CustomRole> {
+  return {
+    id: randomUUID(), name: `Role ${hex()}`, description: 'what it is for', permissions: ['key/sign', 'key/get'], vaultId: null,
+    createdMs: 1_700_000_000_014, ...over,
   };
 }
 

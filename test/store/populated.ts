@@ -7,7 +7,9 @@ import type { Behind, Contents, Ground, Row } from './behind.ts';
 import { enrolment } from './fleet-suite.ts';
 import * as make from './fixtures.ts';
 
-export const PRINCIPAL = ['certificate', 'issuer', 'subject'] as const;
+export const PRINCIPAL = { method: 'certificate', issuer: 'issuer', subject: 'subject' } as const;
+/** How questions about it begin. */
+export const PRINCIPAL_TEXT = 'certificate issuer subject';
 /** More rows than the entries that are verified at start: those before them are left to the full comparison. */
 const OTHERS = 210;
 const { REQUEST } = make;
@@ -41,6 +43,7 @@ export async function populate({ engine, behind }: Ground): Promise<Populated> {
   }, make.MACS);
   const client = make.tokenClient();
   for (const of of [client, make.tokenClient()]) await store.addTokenClient(of, REQUEST);
+  await store.changePolicy({ define: [make.customRole(), make.customRole({ vaultId: first })] }, REQUEST);
   const live = await make.rotated(store, await make.created(store, first, { name: 'live' }));
   const other = await make.created(store, first, { name: 'other', context: null });
   await make.created(store, second, { name: 'elsewhere' });
@@ -66,6 +69,7 @@ export async function ask(store: KeyStore, behind: Behind, pristine: Contents): 
   };
   const all = async (table: string): Promise<Row[]> => [...(pristine[table] ?? []), ...(await behind.rows(table))];
   await answer('vaults', () => store.vaults());
+  await answer('roles', () => store.customRoles());
   await answer('intents', () => store.intents());
   await answer('processes', () => store.processes());
   for (const { vault_id: vaultId, id } of await all('key')) {
@@ -82,8 +86,8 @@ export async function ask(store: KeyStore, behind: Behind, pristine: Contents): 
   }
   for (const { method, issuer, subject } of await all('assignment')) {
     if (/^other-[1-9]/.test(String(subject))) continue; // all alike
-    const principal = [String(method) as 'token', String(issuer), String(subject)] as const;
-    await answer(`assignments ${principal.join(' ')}`, () => store.assignments(...principal));
+    const principal = { method: String(method) as 'token', issuer: String(issuer), subject: String(subject) };
+    await answer(`assignments ${Object.values(principal).join(' ')}`, () => store.assignments(principal));
   }
   return answers;
 }

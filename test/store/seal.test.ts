@@ -22,13 +22,14 @@ describe('the bytes of a seal', () => {
       created_ms: 1_700_000_000_004, seq: 258, epoch: 3, revision: 1, seal: new Uint8Array(32),
     };
     expect(sealedBytes('assignment', row).toString('hex')).toBe(bytes(`${KMS_SEAL}
-      0000000a "assignment"  00000003  0000000000000102  0000000000000001  0000000b
+      0000000a "assignment"  00000003  0000000000000102  0000000000000001  0000000c
       0000000a "created_ms"  07 00000008 0000018bcfe56804
       00000005 "epoch"       03 00000008 0000000000000003
       00000002 "id"          01 00000002 "a1"
       00000006 "issuer"      01 00000009 "https://i"
       00000006 "key_id"      00 00000000
       00000006 "method"      01 00000005 "token"
+      0000000b "permissions" 00 00000000
       00000008 "revision"    03 00000008 0000000000000001
       00000004 "role"        01 00000005 "owner"
       00000003 "seq"         03 00000008 0000000000000102

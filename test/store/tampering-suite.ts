@@ -11,7 +11,7 @@ import type { Damage } from '../../src/store/store.ts';
 import { another } from './another.ts';
 import { type Behind, type Ground, keyColumns, type Row } from './behind.ts';
 import * as make from './fixtures.ts';
-import { type Answers, ask, believed, compared, type Populated, populate, PRINCIPAL, refused, texts } from './populated.ts';
+import { type Answers, ask, believed, compared, type Populated, populate, PRINCIPAL, PRINCIPAL_TEXT, refused, texts } from './populated.ts';
 
 const { REQUEST } = make;
 const INTEGRITY = { code: 'integrity' };
@@ -70,7 +70,7 @@ export function tamperingSuite(name: string, open: () => Promise<Ground>): void 
       expect(pristine.get('intents')).toHaveLength(2);
       expect(pristine.get('processes')).toHaveLength(2);
       expect(pristine.get(`list ${data.vaultId}`)).toHaveLength(3);
-      expect(pristine.get(`assignments ${PRINCIPAL.join(' ')}`)).toHaveLength(2);
+      expect(pristine.get(`assignments ${PRINCIPAL_TEXT}`)).toHaveLength(2);
     });
 
     /** Which questions about a row are refused. */
@@ -79,7 +79,8 @@ export function tamperingSuite(name: string, open: () => Promise<Ground>): void 
       internal_key: () => [],
       vault: () => ['vaults'],
       credential: (row) => [`credential ${keyText('credential', row)}`],
-      assignment: () => [`assignments ${PRINCIPAL.join(' ')}`],
+      assignment: () => [`assignments ${PRINCIPAL_TEXT}`],
+      custom_role: () => [],
       token_client: (row) => [`client ${keyText('token_client', row)}`],
       key: (row) => [`key ${keyText('key', row)}`],
       key_version: (row) => [`key ${String(row['vault_id'])}/${String(row['key_id'])}`],
@@ -154,7 +155,7 @@ export function tamperingSuite(name: string, open: () => Promise<Ground>): void 
     it('a row deleted and another put in, so that their number is right', async () => {
       const [one, two] = rowsOf('assignment');
       await behind.edit('assignment', one!, { ...two!, id: 'forged' });
-      expect(await refusals()).toEqual([`assignments ${PRINCIPAL.join(' ')}`]);
+      expect(await refusals()).toEqual([`assignments ${PRINCIPAL_TEXT}`]);
       await compared(store);
       expect(texts(damage).sort()).toEqual(['assignment forged: seal', `assignment ${String(one!['id'])}: removed`].sort());
     });
@@ -164,6 +165,7 @@ export function tamperingSuite(name: string, open: () => Promise<Ground>): void 
       vault: () => ({ id: 'forged', name: 'forged', ordinal: 99 }),
       credential: () => ({ serial: 'forged' }),
       assignment: () => ({ id: 'forged' }),
+      custom_role: () => ({ id: 'forged', slug: 'forged' }),
       token_client: () => ({ id: 'forged' }),
       key: () => ({ id: 'forged', name: 'forged', live_name: 'forged', ordinal: 99 }),
       key_version: () => ({ ordinal: 2, id: 'forged' }),
@@ -314,7 +316,7 @@ export function tamperingSuite(name: string, open: () => Promise<Ground>): void 
     async function nothingIsServed(reason = ''): Promise<void> {
       await expect(store.pollHead()).rejects.toMatchObject({ ...INTEGRITY, message: expect.stringContaining(reason) });
       await expect(store.findKey(data.vaultId, data.other.id)).rejects.toMatchObject(INTEGRITY);
-      await expect(store.assignments(...PRINCIPAL)).rejects.toMatchObject(INTEGRITY);
+      await expect(store.assignments(PRINCIPAL)).rejects.toMatchObject(INTEGRITY);
       await expect(store.beginCreate(make.announcement(make.newKey(data.vaultId)), REQUEST)).rejects.toMatchObject(INTEGRITY);
       expect(() => store.changeCounter()).toThrow(expect.objectContaining(INTEGRITY));
     }

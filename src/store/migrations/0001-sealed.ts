@@ -37,7 +37,7 @@ function columns<N extends string>(type: ColumnType, names: readonly N[], nulls:
 }
 
 /** What every sealed row carries (integrity §3). */
-function sealed(bytes: BytesType) {
+export function sealed(bytes: BytesType) {
   return <T extends string, C extends string>(table: CreateTableBuilder<T, C>) =>
     table.$call(columns('bigint', ['seq', 'epoch', 'revision'], 'not null')).$call(columns(bytes, ['seal'], 'not null'));
 }

@@ -1,10 +1,11 @@
 /**
- * What the Key Vault API needs: soft deletion, usages and tags of versions, clients of the token endpoint, failure budgets.
+ * What the Key Vault API needs: soft deletion, usages and tags of versions, clients of the token endpoint, failure budgets,
+ * roles of the operator's own.
  * Rows that are there stay as they are sealed: the new columns are null in them.
  */
 
 import { type Migration, sql } from 'kysely';
-import type { BytesType } from './0001-sealed.ts';
+import { type BytesType, sealed } from './0001-sealed.ts';
 
 export function keyVault(bytes: BytesType): Migration {
   return {
@@ -24,10 +25,21 @@ export function keyVault(bytes: BytesType): Migration {
         .addColumn('secret_hash', bytes, (it) => it.notNull())
         .addColumn('created_ms', 'bigint', (it) => it.notNull())
         .addColumn('revoked_ms', 'bigint')
-        .addColumn('seq', 'bigint', (it) => it.notNull())
-        .addColumn('epoch', 'bigint', (it) => it.notNull())
-        .addColumn('revision', 'bigint', (it) => it.notNull())
-        .addColumn('seal', bytes, (it) => it.notNull())
+        .$call(sealed(bytes))
+        .execute();
+      await db.schema.alterTable('vault').addColumn('key_quota', 'bigint').execute();
+      await db.schema.alterTable('credential').addColumn('identities', 'text').execute();
+      await db.schema.alterTable('assignment').addColumn('permissions', 'text').execute();
+      await db.schema
+        .createTable('custom_role')
+        .addColumn('id', 'text', (it) => it.primaryKey().notNull())
+        .addColumn('name', 'text', (it) => it.notNull())
+        .addColumn('slug', 'text', (it) => it.notNull().unique())
+        .addColumn('description', 'text', (it) => it.notNull())
+        .addColumn('permissions', 'text', (it) => it.notNull())
+        .addColumn('vault_id', 'text', (it) => it.references('vault.id'))
+        .addColumn('created_ms', 'bigint', (it) => it.notNull())
+        .$call(sealed(bytes))
         .execute();
       await db.schema
         .createTable('failure_budget')
