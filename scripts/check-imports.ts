@@ -66,11 +66,12 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['parts', { ours: ['pkcs11/*', 'store/*', 'config', 'home', 'errors'], libraries: [] }],
   ['sealing', { ours: ['pkcs11/*', 'crypto/*', 'store/*', 'audit/*', 'keys/*', 'config', 'home', 'errors'], libraries: [] }],
   ['server-certificate', { ours: ['pkcs11/*', 'crypto/*', 'auth/*', 'keys/*', 'telemetry/*', 'home', 'errors'], libraries: [] }],
+  ['trust', { ours: ['auth/*', 'config', 'errors'], types: ['keys/*'], libraries: [] }],
   ['doors', { ours: ['api/*', 'keys/*', 'config', 'home'], types: ['crypto/engine', 'store/store'], libraries: [] }],
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'doors', 'sealing', 'server-certificate', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'doors', 'trust', 'sealing', 'server-certificate', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

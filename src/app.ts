@@ -39,6 +39,7 @@ import { readTlsFiles, ServerCertificate, type TlsFiles } from './server-certifi
 import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import { openTrust, type Trust } from './trust.ts';
 
 export interface AppEvents {
   /** The token is lost for this process: it must be replaced. */
@@ -85,7 +86,7 @@ export class App {
   #draining = false;
 
   private constructor(config: Config, parts: Parts, events: AppEvents) {
-    const { store, audit, installation, bootId, logger } = parts;
+    const { store, audit, installation, bootId, logger, trust } = parts;
     const now = (): number => Date.now();
     const { hostId } = config;
     this.#config = config;
@@ -155,7 +156,11 @@ export class App {
       periodMs: PURGE_MS,
     });
     const issuer = builtInIssuer(installation, endpointOf(config), (key, bytes) => signWithInternalKey(this.#token, key, bytes));
-    const identity = new ClientIdentity(gate, [authority(installation.accessCa)], issuer, now);
+    const identity = new ClientIdentity(gate, {
+      accessCa: authority(installation.accessCa),
+      authorities: trust.authorities,
+      issuers: [...(issuer === null ? [] : [issuer]), ...trust.issuers],
+    }, now);
     const pages = new PageTokens(() => this.#sealing.pageKey());
     const { hsmPlatform } = tokenSetup(config).profile;
     const files = readTlsFiles(config.home);
@@ -176,7 +181,7 @@ export class App {
       metrics: this.metrics,
       readiness: () => this.readiness(),
       draining: () => this.#draining,
-    }, files);
+    }, files, [installation.accessCa, ...trust.authorities.map(({ certificate }) => certificate.toString())]);
   }
 
   /** Opens store and audit and starts the token; returns before the token is ready. @throws KmsError */
@@ -186,6 +191,7 @@ export class App {
     const { store, installation } = await openInstalled(config, bootId, (err) => {
       logger.warn({ err }, 'the store does not answer yet');
     });
+    const trust = await openTrust(config, installation);
     const audit = await openAuditLog({
       directory: paths.audit(config.home),
       hostId: config.hostId,
@@ -193,7 +199,7 @@ export class App {
       segmentBytes: config.audit.segmentBytes,
     });
     await audit.append({ event: 'process.start', result: 'success', detail: { pid: process.pid, node: process.version } });
-    return new App(config, { store, audit, installation, bootId, logger }, events);
+    return new App(config, { store, audit, installation, bootId, logger, trust }, events);
   }
 
   get kind(): 'dev' | 'prod' {
@@ -313,8 +319,7 @@ export class App {
     return Object.values(this.#listeners).reduce((sum, { connections }) => sum + connections, 0);
   }
 
-  #createListeners(options: ServerOptions, files: TlsFiles): Readonly<Record<Port, Listener>> {
-    const clientAuthorities = [this.#installation.accessCa];
+  #createListeners(options: ServerOptions, files: TlsFiles, clientAuthorities: readonly string[]): Readonly<Record<Port, Listener>> {
     return {
       api: new Listener(apiServer(options), { ...files, clientAuthorities }),
       public: new Listener(publicServer(options), { ...files, clientAuthorities: [] }),
@@ -373,6 +378,7 @@ interface Parts {
   readonly installation: Installation;
   readonly bootId: string;
   readonly logger: Logger;
+  readonly trust: Trust;
 }
 
 /** Each step runs whatever became of the ones before. */

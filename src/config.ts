@@ -10,6 +10,56 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { KmsError } from './errors.ts';
 
+const NAME = /^[a-z0-9][a-z0-9-]{0,62}$/;
+const claim = z.string().regex(/^[\w:./-]{1,128}$/);
+
+/** Issuers of access tokens beside the built-in one. Only their own key sets vouch for their tokens. */
+const tokenIssuer = z.strictObject({
+  /** By which commands name it. */
+  name: z.string().regex(NAME),
+  /** Exact `iss`. Principals are stored by it. */
+  issuer: z.url(),
+  /** Exact `aud`, any of them; the endpoint of this host, with and without a slash, where there is none. */
+  audiences: z.array(z.string().min(1)).default([]),
+  /** Of its signatures. */
+  algorithms: z.array(z.enum(['ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'EdDSA'])).min(1),
+  /** Its key set, JSON, relative to KMS_HOME; read again when it changes. */
+  jwksFile: z.string().optional(),
+  /** Or where its key set is. */
+  jwksUrl: z.url({ protocol: /^https$/ }).optional(),
+  /** PEM of the CA of that server, relative to KMS_HOME; those that the system trusts where there is none. */
+  caFile: z.string().optional(),
+  /** Seconds for which a fetched set counts. */
+  cacheSeconds: z.coerce.number().int().min(1).max(86_400).default(600),
+  /** Seconds between two fetches for keys that the set lacks. */
+  cooldownSeconds: z.coerce.number().int().min(1).max(3600).default(30),
+  /** Seconds by which clocks may differ. */
+  skewSeconds: z.coerce.number().int().min(0).max(60).default(30),
+  /** Claim that names the subject, such as `sub` or `oid`. */
+  subjectClaim: claim.default('sub'),
+  /** Claim that names the token in the audit, such as `jti` or `uti`; it is not required where there is none. */
+  idClaim: claim.optional(),
+  /** Claims with lists of groups and of roles. */
+  groupsClaim: claim.default('groups'),
+  rolesClaim: claim.default('roles'),
+  /** Claims that must have exactly this value, such as `tid`. */
+  requiredClaims: z.record(claim, z.string()).default({}),
+}).refine(({ jwksFile, jwksUrl }) => (jwksFile === undefined) !== (jwksUrl === undefined), 'expected either jwksFile or jwksUrl');
+
+/** CAs beside the access CA of the installation, whose client certificates are accepted. */
+const certificateAuthority = z.strictObject({
+  /** By which commands name it. */
+  name: z.string().regex(NAME),
+  /** PEM, relative to KMS_HOME. */
+  certificateFile: z.string(),
+  /** CRL, PEM, relative to KMS_HOME; read again when it changes. In `prod`, one that is overdue refuses everybody. */
+  crlFile: z.string().optional(),
+  /** Which name is the subject of the principal: the common name, or the only alternative name of this type. */
+  subject: z.enum(['cn', 'dns', 'email', 'uri']).default('cn'),
+  /** The only vault for which its certificates are good; without it they are for the Key Vault API alone. */
+  vault: z.string().optional(),
+});
+
 const port = z.coerce.number().int().min(0).max(65_535);
 const positive = z.coerce.number().int().min(1);
 
@@ -85,6 +135,25 @@ const schema = z.strictObject({
       segmentBytes: z.coerce.number().int().min(65_536).default(8 * 1024 * 1024),
     })
     .prefault({}),
+  access: z
+    .strictObject({
+      /** Issuers of access tokens; see above. */
+      issuers: z.array(tokenIssuer).default([]),
+      /** CAs of client certificates; see above. */
+      authorities: z.array(certificateAuthority).default([]),
+    })
+    .prefault({}),
+  /** Requests per second of one caller over all processes of this host; 0 for no limit. A second's worth may come at once. */
+  limits: z
+    .strictObject({
+      /** Uses of key material, and random bytes. */
+      useRate: z.coerce.number().int().min(0).default(0),
+      /** Listings and looks. */
+      readRate: z.coerce.number().int().min(0).default(0),
+      /** Changes: creation, import, rotation, states, deletion. */
+      manageRate: z.coerce.number().int().min(0).default(0),
+    })
+    .prefault({}),
   log: z
     .strictObject({
       /** Least severe level that is written. */
@@ -139,9 +208,15 @@ function withEnvironment(tree: Tree, environment: Readonly<Record<string, string
   const merged: Tree = structuredClone(tree);
   for (const [name, path] of settingNames()) {
     const value = environment[name];
-    if (value !== undefined && value !== '') set(merged, path.split('.'), path.endsWith('addresses') ? value.split(',') : value);
+    if (value !== undefined && value !== '') set(merged, path.split('.'), valueOf(path, value));
   }
   return merged;
+}
+
+/** Lists are separated by commas, and those of objects are YAML, which JSON is too. */
+function valueOf(path: string, value: string): unknown {
+  if (path.startsWith('access.')) return parse(value);
+  return path.endsWith('addresses') ? value.split(',') : value;
 }
 
 /** Every variable that is a setting, with its path. */

@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'token-unavailable'
   | 'store-unavailable'
   | 'audit-unavailable'
+  | 'issuer-unavailable' // the keys of an issuer of access tokens cannot be had
   | 'key-missing' // the row is there, the token object is not
   | 'integrity' // a row, object or proof does not fit the others
   | 'internal';
@@ -42,6 +43,8 @@ export interface ErrorDetails {
   readonly reason?: Reason;
   /** The permission that is missing, of a `forbidden`. */
   readonly permission?: string;
+  /** Which check failed, for the audit alone: no door shows it. */
+  readonly rule?: string;
   /** Seconds after which a retry makes sense; doors send it as Retry-After. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
@@ -53,6 +56,7 @@ export class KmsError extends Error {
   readonly field: string | undefined;
   readonly reason: Reason | undefined;
   readonly permission: string | undefined;
+  readonly rule: string | undefined;
   readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -61,6 +65,7 @@ export class KmsError extends Error {
     this.field = details.field;
     this.reason = details.reason;
     this.permission = details.permission;
+    this.rule = details.rule;
     this.retryAfter = details.retryAfter;
   }
 }
@@ -82,6 +87,7 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
   'token-unavailable',
   'store-unavailable',
   'audit-unavailable',
+  'issuer-unavailable',
   'key-missing',
   'integrity',
 ]);

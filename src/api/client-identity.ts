@@ -1,7 +1,7 @@
 /**
  * Request → principal, by client certificate or access token. The certificate is parsed once per connection; its validity
- * and the credential behind it are looked at on every request, as resumed and long-lived connections outlive both. Of
- * both together the token says who it is, and the certificate for which vault; neither may be invalid.
+ * and whether it was revoked are looked at on every request, as resumed and long-lived connections outlive both. Of both
+ * together the token says who it is, and the certificate for which vault; neither may be invalid.
  */
 
 import type { IncomingMessage } from 'node:http';
@@ -9,32 +9,39 @@ import { TLSSocket } from 'node:tls';
 import { readAccessToken, type TokenIssuer } from '../auth/access-token.ts';
 import type { Principal } from '../auth/principal.ts';
 import { type Authority, type CertificateFacts, readCertificate } from '../auth/client-certificate.ts';
+import type { ExternalAuthority } from '../auth/external-authority.ts';
 import { KmsError } from '../errors.ts';
 import type { Gate } from '../keys/access.ts';
 
 type Presented = CertificateFacts | 'none' | 'invalid';
 
+export interface IdentitySources {
+  /** Our access CA. */
+  readonly accessCa: Authority;
+  /** CAs of the operator's own. */
+  readonly authorities: readonly ExternalAuthority[];
+  /** Of access tokens. */
+  readonly issuers: readonly TokenIssuer[];
+}
+
 export class ClientIdentity {
   readonly #gate: Gate;
-  readonly #authorities: readonly Authority[];
-  readonly #issuer: TokenIssuer | null;
+  readonly #sources: IdentitySources;
   readonly #now: () => number;
   readonly #connections = new WeakMap<TLSSocket, Presented>();
 
-  /** @param issuer of access tokens; null where there is none */
-  constructor(gate: Gate, authorities: readonly Authority[], issuer: TokenIssuer | null, now: () => number) {
+  constructor(gate: Gate, sources: IdentitySources, now: () => number) {
     this.#gate = gate;
-    this.#authorities = authorities;
-    this.#issuer = issuer;
+    this.#sources = sources;
     this.#now = now;
   }
 
-  /** @throws KmsError `unauthenticated` */
+  /** @throws KmsError `unauthenticated`, `issuer-unavailable` */
   async principal({ socket, headers }: IncomingMessage): Promise<Principal> {
     const presented = socket instanceof TLSSocket ? this.#presented(socket) : 'none';
     const { authorization } = headers;
     if (authorization === undefined) {
-      if (presented === 'none') throw refused('a client certificate is required, or an access token');
+      if (presented === 'none') throw refused('a client certificate is required, or an access token', 'no-credential');
       return this.#ofCertificate(presented);
     }
     const vaultId = presented === 'none' ? null : (await this.#ofCertificate(presented)).vaultId;
@@ -43,18 +50,27 @@ export class ClientIdentity {
 
   async #ofToken(authorization: string, vaultId: string | null): Promise<Principal> {
     const [, text] = /^Bearer ([\w.-]+)$/i.exec(authorization) ?? [];
-    const facts = text === undefined || this.#issuer === null ? undefined : await readAccessToken(text, this.#issuer, this.#now());
-    if (facts === undefined) throw refused('the access token does not hold');
-    const { issuer, subject, id } = facts;
-    return { method: 'token', issuer, subject, memberships: [], vaultId, credential: id };
+    if (text === undefined) throw refused('the access token does not hold', 'authorization-header');
+    const { issuer, subject, memberships, id } = await readAccessToken(text, this.#sources.issuers, this.#now());
+    return { method: 'token', issuer, subject, memberships, vaultId, credential: id };
   }
 
-  #ofCertificate(presented: CertificateFacts | 'invalid'): Promise<Principal> {
-    if (presented === 'invalid') throw refused('the client certificate was not issued by the access CA of this KMS');
+  async #ofCertificate(presented: CertificateFacts | 'invalid'): Promise<Principal> {
+    if (presented === 'invalid') {
+      throw refused('the client certificate was not issued by a CA that this KMS accepts', 'certificate-issuer');
+    }
     const now = this.#now();
-    if (now < presented.notBeforeMs) throw refused('the client certificate is not valid yet');
-    if (now >= presented.notAfterMs) throw refused('the client certificate has expired');
-    return this.#gate.entrance.identify(presented);
+    if (now < presented.notBeforeMs) throw refused('the client certificate is not valid yet', 'certificate-not-yet-valid');
+    if (now >= presented.notAfterMs) throw refused('the client certificate has expired', 'certificate-expired');
+    const external = this.#sources.authorities.find(({ keyHash }) => keyHash === presented.issuerKeyHash);
+    return external === undefined ? this.#gate.entrance.identify(presented) : this.#ofExternal(external, presented);
+  }
+
+  async #ofExternal({ issuer, vault, subjectOf }: ExternalAuthority, presented: CertificateFacts): Promise<Principal> {
+    const subject = await subjectOf(presented, this.#now());
+    const vaultId = vault === null ? null : await this.#gate.entrance.idOfVault(vault);
+    const credential = `${presented.issuerKeyHash.slice(0, 16)}:${presented.serial}`;
+    return { method: 'certificate', issuer, subject, memberships: [], vaultId, credential };
   }
 
   #presented(socket: TLSSocket): Presented {
@@ -70,10 +86,11 @@ export class ClientIdentity {
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return 'none';
     if (!socket.authorized) return 'invalid';
-    return readCertificate(certificate.raw, this.#authorities) ?? 'invalid';
+    const { accessCa, authorities } = this.#sources;
+    return readCertificate(certificate.raw, [accessCa, ...authorities]) ?? 'invalid';
   }
 }
 
-function refused(message: string): KmsError {
-  return new KmsError('unauthenticated', message);
+function refused(message: string, rule: string): KmsError {
+  return new KmsError('unauthenticated', message, { rule });
 }

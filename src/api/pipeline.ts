@@ -56,7 +56,7 @@ export async function reportRefusals<T>(ctx: Context, gate: Gate, run: () => Pro
     return await run();
   } catch (thrown) {
     const error = asKmsError(thrown);
-    await gate.refused({ source: ctx.ip, requestId: requestIdOf(ctx), reason: error.code });
+    await gate.refused({ source: ctx.ip, requestId: requestIdOf(ctx), reason: error.code, ...(error.rule !== undefined && { detail: { rule: error.rule } }) });
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Keeps floods of refusals from before authentication out of the audit: the first of a source and reason in a second is
+ * Keeps floods of refusals from before authentication out of the audit: the first of a source, reason and rule in a second is
  * recorded at once, the others of that second are counted into one record when it ends.
  */
 
@@ -38,7 +38,7 @@ interface Owed {
 }
 
 const SECOND_MS = 1000;
-/** Above that many different (source, reason) in a second all others share one bucket. */
+/** Above that many different ones in a second all others share one bucket. */
 const BUCKETS_MAX = 10_000;
 const OTHER = 'other';
 
@@ -78,8 +78,8 @@ class CountingGate implements FloodGate {
     await Promise.all([...owed].map(([key, summary]) => this.#summarise(key, summary)));
   }
 
-  #keyOf({ source, reason, event }: SourceRefusal): string {
-    const key = JSON.stringify([source, reason, event]);
+  #keyOf({ source, reason, event, detail }: SourceRefusal): string {
+    const key = JSON.stringify([source, reason, event, detail?.['rule']]);
     return this.#buckets.size < BUCKETS_MAX || this.#buckets.has(key) ? key : OTHER;
   }
 

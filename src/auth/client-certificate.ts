@@ -8,6 +8,8 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { SubjectAlternativeNameExtension, X509Certificate as Parsed } from '@peculiar/x509';
 
 export interface CertificateFacts {
+  /** DER. */
+  readonly raw: Uint8Array;
   /** SHA-256 of the issuing CA's SubjectPublicKeyInfo, hex. */
   readonly issuerKeyHash: string;
   /** Lower-case hex without leading zeros. */
@@ -24,10 +26,22 @@ export interface Authority {
   readonly keyHash: string;
 }
 
+/** @throws TypeError and its kin for what is no certificate */
 export function authority(pem: string): Authority {
   const certificate = new X509Certificate(pem);
-  const spki = certificate.publicKey.export({ format: 'der', type: 'spki' });
-  return { certificate, keyHash: createHash('sha256').update(spki).digest('hex') };
+  return { certificate, keyHash: keyHashOf(certificate) };
+}
+
+function keyHashOf({ publicKey }: X509Certificate): string {
+  return createHash('sha256').update(publicKey.export({ format: 'der', type: 'spki' })).digest('hex');
+}
+
+/** Extended key usage (RFC 5280 §4.2.1.12); a certificate without any is for no client. */
+const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+
+/** Node's types do not know that there may be none. */
+function isForClients({ keyUsage }: { readonly keyUsage?: readonly string[] }): boolean {
+  return keyUsage?.includes(CLIENT_AUTH) === true;
 }
 
 /** As certificates print serial numbers differently: lower case, no leading zeros. */
@@ -37,15 +51,16 @@ export function canonicalSerial(hex: string): string {
 
 /**
  * @param raw DER
- * @returns undefined when none of the authorities issued it
+ * @returns undefined when none of the authorities issued it, or not for clients
  */
 export function readCertificate(raw: Uint8Array, authorities: readonly Authority[]): CertificateFacts | undefined {
   const certificate = new X509Certificate(raw);
   const issuer = authorities.find(
     ({ certificate: ca }) => certificate.checkIssued(ca) && certificate.verify(ca.publicKey),
   );
-  if (issuer === undefined) return undefined;
+  if (issuer === undefined || !isForClients(certificate)) return undefined;
   return {
+    raw,
     issuerKeyHash: issuer.keyHash,
     serial: canonicalSerial(certificate.serialNumber),
     okmsDomain: okmsDomain(raw),

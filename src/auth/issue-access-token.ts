@@ -3,11 +3,14 @@
  * signed and puts the signature in.
  */
 
-import { randomUUID } from 'node:crypto';
+import { type KeyObject, randomUUID } from 'node:crypto';
 import type { TokenIssuer } from './access-token.ts';
 
 /** An issuer that can issue. */
 export interface SigningIssuer extends TokenIssuer {
+  /** Names its one key, of ECDSA P-256. */
+  readonly kid: string;
+  readonly publicKey: KeyObject;
   /** The installation's id; `tid` of its tokens. */
   readonly tenant: string;
   /** URL below which its endpoints are. */
@@ -32,12 +35,11 @@ export interface IssuedToken {
 }
 
 export async function issueAccessToken(issuer: SigningIssuer, { subject, audience, lifetime }: Grant, nowMs: number): Promise<IssuedToken> {
-  const { iss, tenant, algorithm } = issuer;
-  const [kid] = issuer.keys.keys();
+  const { iss, tenant, kid } = issuer;
   const [now, jti] = [Math.floor(nowMs / 1000), randomUUID()];
   const exp = now + lifetime;
   const claims = { iss, aud: audience, sub: subject, tid: tenant, jti, iat: now, nbf: now, exp };
-  const signed = `${part({ alg: algorithm, typ: 'JWT', kid })}.${part(claims)}`;
+  const signed = `${part({ alg: 'ES256', typ: 'JWT', kid })}.${part(claims)}`;
   const signature = await issuer.sign(Buffer.from(signed, 'ascii'));
   return { text: `${signed}.${Buffer.from(signature).toString('base64url')}`, facts: { subject, jti, exp } };
 }

@@ -46,9 +46,10 @@ export class Entrance {
     this.#options.assertServing();
     const credential = await this.#credentials.get(`${issuerKeyHash} ${serial}`, () =>
       this.#options.store.credential(issuerKeyHash, serial));
-    if (credential === undefined || credential.revokedMs !== null) throw unauthenticated('unknown or revoked');
-    if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired');
-    if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain');
+    if (credential === undefined) throw unauthenticated('unknown or revoked', 'certificate-unknown');
+    if (credential.revokedMs !== null) throw unauthenticated('unknown or revoked', 'certificate-revoked');
+    if (this.#options.now() >= credential.notAfterMs) throw unauthenticated('expired', 'certificate-expired');
+    if (okmsDomain !== credential.vaultId) throw unauthenticated('of another OKMS domain', 'certificate-domain');
     const { vaultId, subject, identities } = credential;
     const issuer = issuerOf(this.#options.installation.id);
     const memberships = identities.map((identity) => ({ method: 'identity', issuer, subject: identity }) as const);
@@ -60,7 +61,7 @@ export class Entrance {
     this.#options.assertServing();
     const client = UUID.test(id) ? await this.#options.store.tokenClient(id) : undefined;
     if (holdsSecret(client, secret)) return client;
-    throw new KmsError('unauthenticated', 'the client is unknown or revoked, or its secret is wrong');
+    throw new KmsError('unauthenticated', 'the client is unknown or revoked, or its secret is wrong', { rule: 'client-secret' });
   }
 
   /**
@@ -71,11 +72,11 @@ export class Entrance {
   async enter(principal: Principal, vaultId: string | null): Promise<Vault> {
     this.#options.assertServing();
     const wanted = vaultId ?? principal.vaultId;
-    if (wanted === null) throw new KmsError('unauthenticated', 'this path names no vault: a client certificate is required');
+    if (wanted === null) throw new KmsError('unauthenticated', 'this path names no vault: a client certificate is required', { rule: 'no-vault' });
     const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
     const vault = vaults.find(({ id }) => id === wanted);
     if (vault === undefined || (principal.vaultId !== null && principal.vaultId !== vault.id)) {
-      throw new KmsError('forbidden', 'the credential does not belong to this OKMS domain');
+      throw new KmsError('forbidden', 'the credential does not belong to this OKMS domain', { rule: 'vault-of-credential' });
     }
     return vault;
   }
@@ -86,8 +87,17 @@ export class Entrance {
    */
   async enterHost({ vaultId }: Pick<Principal, 'vaultId'>, hostname: string): Promise<Vault> {
     const vault = await this.vaultOfHost(hostname);
-    if (vaultId !== null && vaultId !== vault.id) throw new KmsError('forbidden', 'the certificate does not belong to this vault');
+    if (vaultId !== null && vaultId !== vault.id) throw new KmsError('forbidden', 'the certificate does not belong to this vault', { rule: 'vault-of-credential' });
     return vault;
+  }
+
+  /** Of a vault that the configuration names. @throws KmsError `unauthenticated` when there is none */
+  async idOfVault(name: string): Promise<string> {
+    this.#options.assertServing();
+    const vaults = await this.#vaults.get('', () => this.#options.store.vaults());
+    const vault = vaults.find((candidate) => candidate.name === name);
+    if (vault === undefined) throw unauthenticated('for a vault that does not exist', 'vault-unknown');
+    return vault.id;
   }
 
   /** @throws KmsError `store-unavailable` */
@@ -101,6 +111,6 @@ export class Entrance {
   }
 }
 
-function unauthenticated(why: string): KmsError {
-  return new KmsError('unauthenticated', `the client certificate is ${why}`);
+function unauthenticated(why: string, rule: string): KmsError {
+  return new KmsError('unauthenticated', `the client certificate is ${why}`, { rule });
 }

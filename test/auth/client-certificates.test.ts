@@ -131,7 +131,7 @@ async function expectShutOut(client: Client, word: string): Promise<void> {
   await client.close();
 }
 
-const NOT_OURS = 'not issued by the access CA';
+const NOT_OURS = 'not issued by a CA';
 
 describe('401 for', () => {
   test('no certificate', async () => {

@@ -39,6 +39,7 @@ const RENDERINGS: Readonly<Record<ErrorCode, Rendering>> = {
   'outcome-unknown': UNAVAILABLE,
   'store-unavailable': UNAVAILABLE,
   'audit-unavailable': UNAVAILABLE,
+  'issuer-unavailable': UNAVAILABLE,
   'key-missing': UNAVAILABLE,
   integrity: UNAVAILABLE,
   internal: { status: 500, code: 'InternalServerError' },

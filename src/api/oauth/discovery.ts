@@ -10,7 +10,7 @@ export const PATHS = {
   metadata: '/v2.0/.well-known/openid-configuration',
 } as const;
 
-export function metadataOf({ iss, authority, algorithm }: SigningIssuer): object {
+export function metadataOf({ iss, authority, algorithms }: SigningIssuer): object {
   return {
     issuer: iss,
     token_endpoint: `${authority}${PATHS.token}`,
@@ -21,10 +21,10 @@ export function metadataOf({ iss, authority, algorithm }: SigningIssuer): object
     token_endpoint_auth_methods_supported: ['client_secret_post', 'client_secret_basic'],
     response_types_supported: [],
     subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: [algorithm],
+    id_token_signing_alg_values_supported: algorithms,
   };
 }
 
-export function keySetOf({ keys, algorithm: alg }: SigningIssuer): object {
-  return { keys: [...keys].map(([kid, key]) => ({ ...key.export({ format: 'jwk' }), kid, alg, use: 'sig' })) };
+export function keySetOf({ kid, publicKey, algorithms: [alg] }: SigningIssuer): object {
+  return { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, alg, use: 'sig' }] };
 }

@@ -50,6 +50,7 @@ const RENDERINGS: Readonly<Record<ErrorCode, Rendering>> = {
   'audit-unavailable': { status: 503, errorCode: GENERAL | CATEGORY.unavailable | 5 },
   'key-missing': { status: 503, errorCode: GENERAL | CATEGORY.unavailable | 6 },
   integrity: { status: 503, errorCode: GENERAL | CATEGORY.unavailable | 7 },
+  'issuer-unavailable': { status: 503, errorCode: GENERAL | CATEGORY.unavailable | 8 },
   internal: { status: 500, errorCode: GENERAL | CATEGORY.internal | 1 },
 };
 

@@ -17,6 +17,7 @@ const TABLE: Readonly<Record<ErrorCode, readonly [status: number, error: string]
   'token-unavailable': [503, 'temporarily_unavailable'],
   'store-unavailable': [503, 'temporarily_unavailable'],
   'audit-unavailable': [503, 'temporarily_unavailable'],
+  'issuer-unavailable': [503, 'temporarily_unavailable'],
   'key-missing': [503, 'temporarily_unavailable'],
   integrity: [503, 'temporarily_unavailable'],
   internal: [500, 'server_error'],
