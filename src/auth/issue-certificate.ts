@@ -137,6 +137,29 @@ export function issueAccessCertificate(
   return issue({ ...request, extensions }, issuer.signer);
 }
 
+export interface Revoked {
+  /** Hex. */
+  readonly serial: string;
+  readonly revokedMs: number;
+}
+
+/** A CRL (RFC 5280 §5), PEM. @param days until the next one is due */
+export async function issueCrl(issuer: Issuer, revoked: readonly Revoked[], { fromMs, days }: Validity): Promise<string> {
+  const crl = await x509.X509CrlGenerator.create(
+    {
+      issuer: subjectOf(issuer),
+      thisUpdate: new Date(fromMs),
+      nextUpdate: new Date(fromMs + days * DAY_MS),
+      signingKey: SIGNING_KEY,
+      signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
+      entries: revoked.map(({ serial, revokedMs }) => ({ serialNumber: serial, revocationDate: new Date(revokedMs) })),
+      extensions: [await x509.AuthorityKeyIdentifierExtension.create(new x509.PublicKey(new Uint8Array(issuer.signer.publicKey)))],
+    },
+    cryptoWith(issuer.signer),
+  );
+  return `${crl.toString('pem')}\n`;
+}
+
 /** @param hosts DNS names and IP addresses */
 export function issueServerCertificate(
   issuer: Issuer,

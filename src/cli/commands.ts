@@ -10,6 +10,9 @@ import { formatDoctor, type Output, outputOption, print, say } from './output.ts
 import { reconcileCommand } from './reconcile.ts';
 import { storeCommands } from './store.ts';
 import { tokenCommands } from './token.ts';
+import { certificateCommands } from './certificate-commands.ts';
+import { policyCommands } from './policy.ts';
+import { roleCommands } from './role-commands.ts';
 import { addTransferCommands } from './transfer-commands.ts';
 import { vaultCommands } from './vault.ts';
 
@@ -81,4 +84,7 @@ export function addCommands(kms: Command, finish: (code: number) => void): void 
   reconcileCommand(kms, finish);
   vaultCommands(kms, finish);
   tokenCommands(kms, finish);
+  certificateCommands(kms, finish);
+  roleCommands(kms, finish);
+  policyCommands(kms, finish);
 }

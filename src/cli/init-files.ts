@@ -3,12 +3,10 @@
  * secrets are random and never pass through an argument list.
  */
 
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
 
 export function makeDirectories(home: string): void {
@@ -78,23 +76,4 @@ export function writeClientConfiguration(home: string, facts: ClientFacts): void
   };
   const okms = { version: 1, profile: 'default', default: { http } };
   writeWhole(join(home, 'okms.yaml'), stringify(okms), 0o600);
-}
-
-/**
- * PKCS#12 by openssl: the key through a file, the password through standard input.
- * @throws KmsError `internal` with openssl's own message
- */
-export function writePkcs12(home: string, password: string): void {
-  const file = (name: string): string => paths.client(home, name);
-  const run = spawnSync(
-    'openssl',
-    [
-      'pkcs12', '-export', '-inkey', file('admin.key'), '-in', file('admin.pem'),
-      '-certfile', paths.accessCa(home), '-name', 'KMS administrator',
-      '-out', file('admin.p12.new'), '-passout', 'stdin',
-    ],
-    { input: `${password}\n`, encoding: 'utf8' },
-  );
-  if (run.status !== 0) throw new KmsError('internal', `openssl pkcs12 failed: ${run.stderr || String(run.error)}`);
-  renameSync(file('admin.p12.new'), file('admin.p12'));
 }

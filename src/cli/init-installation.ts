@@ -21,7 +21,8 @@ import { serverNames } from '../server-certificate.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, makeServerCertificate } from './init-certificates.ts';
-import { setAsideStreams, writeClientConfiguration, writePkcs12 } from './init-files.ts';
+import { setAsideStreams, writeClientConfiguration } from './init-files.ts';
+import { writePkcs12 } from './pkcs12.ts';
 import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
 const INTERNAL_KEYS: readonly InternalKeyName[] = [
@@ -113,7 +114,9 @@ async function commit(making: Making): Promise<void> {
   const [first] = vaults;
   if (first === undefined) throw new KmsError('internal', 'no vault');
   const credential = await issueAdministrator(config.home, access, first.id, now);
-  writePkcs12(config.home, DEV_P12_PASSWORD);
+  const file = (name: string): string => paths.client(config.home, name);
+  const p12 = { key: file('admin.key'), certificate: file('admin.pem'), ca: paths.accessCa(config.home), out: file('admin.p12') };
+  writePkcs12(p12, 'KMS administrator', DEV_P12_PASSWORD);
   const installation = {
     id: pending.installation,
     kind: 'dev' as const,

@@ -65,3 +65,9 @@ export async function assign(session: Session, given: Given): Promise<Assignment
   await recorded(session, { event: 'role.assign', requestId, ...(vaultId !== null && { vault: vaultId }), detail });
   return made;
 }
+
+/** Of what is to be left. @throws KmsError `conflict` when nobody is owner of every vault */
+export function assertOwned(assignments: readonly Pick<Assignment, 'role' | 'vaultId' | 'keyId'>[]): void {
+  if (assignments.some(({ role, vaultId, keyId }) => role === 'owner' && vaultId === null && keyId === null)) return;
+  throw new KmsError('conflict', 'nobody would be owner of every vault any more: give the role owner to somebody first');
+}

@@ -191,7 +191,7 @@ describe('a visitor of the authenticated page without a certificate', () => {
     const foreign = kms.client({ cert: cert!, key: key! });
     const answer = await foreign.get(`${origins.api}/swagger/okms/`);
     expect([answer.status, answer.headers['content-type']]).toEqual([401, 'text/html; charset=utf-8']);
-    expect(answer.text).toContain('not issued by the access CA');
+    expect(answer.text).toContain('not issued by a CA');
     await foreign.close();
   });
 });
