@@ -50,15 +50,30 @@ function fromUrl({ url, caFile, cacheMs, cooldownMs }: Extract<KeySource, { url:
   const keySet = createRemoteJWKSet(new URL(url), options);
   let failedUntil = 0;
   return async (header: TokenHeader) => {
-    if (performance.now() < failedUntil) throw unavailable();
+    if (performance.now() < failedUntil) return known(keySet, header);
     try {
       return await keySet({ ...header });
     } catch (error) {
-      if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error;
+      if (isNoSuchKey(error)) throw error;
       failedUntil = performance.now() + FAILED_MS;
-      throw unavailable(error);
+      return known(keySet, header, error);
     }
   };
+}
+
+function isNoSuchKey(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys;
+}
+
+/** While the issuer does not answer, for as long as its last set counts. @throws KmsError `issuer-unavailable` */
+async function known({ jwks, fresh }: ReturnType<typeof createRemoteJWKSet>, header: TokenHeader, cause?: unknown): Promise<CryptoKey> {
+  const set = fresh ? jwks() : undefined;
+  if (set === undefined) throw unavailable(cause);
+  try {
+    return await createLocalJWKSet(set)({ ...header });
+  } catch {
+    throw unavailable(cause);
+  }
 }
 
 function unavailable(cause?: unknown): KmsError {

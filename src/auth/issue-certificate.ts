@@ -143,6 +143,9 @@ export interface Revoked {
   readonly revokedMs: number;
 }
 
+/** RFC 7468 §6; the library has another. */
+const CRL_TAG = 'X509 CRL';
+
 /** A CRL (RFC 5280 §5), PEM. @param days until the next one is due */
 export async function issueCrl(issuer: Issuer, revoked: readonly Revoked[], { fromMs, days }: Validity): Promise<string> {
   const crl = await x509.X509CrlGenerator.create(
@@ -152,12 +155,12 @@ export async function issueCrl(issuer: Issuer, revoked: readonly Revoked[], { fr
       nextUpdate: new Date(fromMs + days * DAY_MS),
       signingKey: SIGNING_KEY,
       signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
-      entries: revoked.map(({ serial, revokedMs }) => ({ serialNumber: serial, revocationDate: new Date(revokedMs) })),
+      entries: revoked.map(({ serial, revokedMs }) => ({ serialNumber: serial, revocationDate: new Date(revokedMs), reason: x509.X509CrlReason.privilegeWithdrawn })),
       extensions: [await x509.AuthorityKeyIdentifierExtension.create(new x509.PublicKey(new Uint8Array(issuer.signer.publicKey)))],
     },
     cryptoWith(issuer.signer),
   );
-  return `${crl.toString('pem')}\n`;
+  return `${x509.PemConverter.encode(crl.rawData, CRL_TAG)}\n`;
 }
 
 /** @param hosts DNS names and IP addresses */
