@@ -29,6 +29,7 @@ import { Outbox } from './keys/outbox.ts';
 import { PageTokens } from './keys/page-token.ts';
 import { PinLatches } from './keys/pin-latches.ts';
 import { Purger } from './keys/purger.ts';
+import type { Rates } from './keys/rate-limits.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
 import { birthOf, isRunning } from './own-process.ts';
@@ -139,7 +140,7 @@ export class App {
     const floods = createFloodGate({ append: (event) => audit.append(event), now });
     this.#flush = () => floods.flush();
     const assertServing = (): void => { this.#evidence.assertServing(); };
-    const gate = new Gate({ store, audit, floods, outbox, installation, now, assertServing });
+    const gate = new Gate({ store, audit, floods, outbox, installation, now, assertServing, rates: ratesOf(config) });
     this.gate = gate;
     const engine = this.#engine;
     this.#selfTests = new SelfTests({ engine, audit, logger, periodMs: config.hsm.selfTestSeconds * 1000 });
@@ -370,6 +371,12 @@ export class App {
     if (state.phase === 'starting') events.waiting();
     else events.loggedIn();
   }
+}
+
+/** The host's, shared out among its processes. */
+function ratesOf({ limits, server }: Config): Rates {
+  const { useRate, readRate, manageRate } = limits;
+  return { use: useRate / server.processes, read: readRate / server.processes, manage: manageRate / server.processes };
 }
 
 interface Parts {

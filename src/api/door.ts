@@ -6,6 +6,7 @@
 import type { Context } from 'koa';
 import type { z } from 'zod';
 import type { Call } from '../keys/access.ts';
+import type { Permission } from '../keys/key.ts';
 import type { KmsError } from '../errors.ts';
 
 /** A request after authentication, its body parsed and checked as JSON. */
@@ -36,6 +37,8 @@ export interface Route {
   readonly path: string;
   /** Name in metrics and log. */
   readonly operation: string;
+  /** All that the gate may be asked for on the way. It asks for nothing that is not declared here. */
+  readonly permissions: readonly [Permission, ...Permission[]];
   /** What the door's OpenAPI document says of it. */
   readonly description: RouteDescription;
   /** Reads the wire. Pure; throws KmsError `invalid-field` and its kin. */

@@ -25,7 +25,7 @@ export function pipeline(route: Route, { admit }: Pick<Door, 'admit'>, options: 
       const { call, action } = await reportRefusals(ctx, options.gate, async () => {
         const admitted = await admit(ctx);
         if (route.description.body !== undefined) await body(ctx, () => Promise.resolve());
-        return { call: admitted, action: readRoute(ctx, route, options.ports) };
+        return { call: { ...admitted, declared: route.permissions }, action: readRoute(ctx, route, options.ports) };
       });
       const reply = await action(call);
       ctx.status = reply.status;

@@ -11,6 +11,7 @@ import { reconcileCommand } from './reconcile.ts';
 import { storeCommands } from './store.ts';
 import { tokenCommands } from './token.ts';
 import { certificateCommands } from './certificate-commands.ts';
+import { explainCommand } from './explain.ts';
 import { policyCommands } from './policy.ts';
 import { roleCommands } from './role-commands.ts';
 import { addTransferCommands } from './transfer-commands.ts';
@@ -87,4 +88,5 @@ export function addCommands(kms: Command, finish: (code: number) => void): void 
   certificateCommands(kms, finish);
   roleCommands(kms, finish);
   policyCommands(kms, finish);
+  explainCommand(kms, finish);
 }

@@ -14,6 +14,7 @@ import { ChangeWatch, FreshCache } from './cache.ts';
 import { Entrance } from './entrance.ts';
 import type { CustomRole, Holder, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
+import { type OperationClass, RateLimits, type Rates } from './rate-limits.ts';
 import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
 import type { Operation } from './usage.ts';
 
@@ -51,6 +52,8 @@ export interface GateOptions {
   readonly assertServing: () => void;
   readonly installation: Installation;
   readonly now: () => number;
+  /** Of one principal in this process. */
+  readonly rates: Rates;
 }
 
 /** Keys that live, or those that were deleted softly. */
@@ -64,6 +67,7 @@ export class Gate {
   readonly entrance: Entrance;
   readonly #options: GateOptions;
   readonly #watch: ChangeWatch;
+  readonly #limits: RateLimits;
   readonly #keys: FreshCache<Key | undefined>;
   readonly #grants: FreshCache<readonly Grant[]>;
   readonly #customRoles: FreshCache<readonly CustomRole[]>;
@@ -71,6 +75,7 @@ export class Gate {
   constructor(options: GateOptions) {
     this.#options = options;
     this.#watch = new ChangeWatch(options.store);
+    this.#limits = new RateLimits(options.rates, () => performance.now());
     this.entrance = new Entrance(options, this.#watch);
     this.#keys = new FreshCache(this.#watch, KEYS_CACHED);
     this.#grants = new FreshCache(this.#watch, PRINCIPALS_CACHED);
@@ -91,7 +96,7 @@ export class Gate {
     keyId: string,
     work: (key: Key, versions: readonly [KeyVersion, ...KeyVersion[]]) => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#recorded(call, operation.event, keyId, async () => {
+    return this.#recorded(call, 'use', operation.event, keyId, async () => {
       const key = await this.#admit(call, operation.permission, keyId);
       if (!key.usages.includes(operation.usage)) throw lacksUsage(operation.usage);
       if (!operation.kinds.includes(key.kind)) {
@@ -113,7 +118,7 @@ export class Gate {
     read: () => Input,
     work: (input: Input, key: Key, version: KeyVersion) => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#recorded(call, operation.event, address, async (found) => {
+    return this.#recorded(call, 'use', operation.event, address, async (found) => {
       const key = await this.#admit(call, operation.permission, address, found);
       versionOf(key, versionId);
       const input = read();
@@ -130,7 +135,7 @@ export class Gate {
     work: (key: Key) => Promise<Outcome<T>>,
     which: Which = 'living',
   ): Promise<T> {
-    return this.#recorded(call, event, address, async (found) => work(await this.#admit(call, permission, address, found, which)));
+    return this.#seen(call, 'read', event, permission, address, work, which);
   }
 
   /** Runs a change of one key, as the store has it now. */
@@ -142,7 +147,7 @@ export class Gate {
     work: (key: Key) => Promise<Outcome<T>>,
     which: Which = 'living',
   ): Promise<T> {
-    return this.#changing(call, () => this.look(call, event, permission, address, work, which));
+    return this.#changing(call, () => this.#seen(call, 'manage', event, permission, address, work, which));
   }
 
   /** Runs a change of the key of this name, or the making of it: `work` is given the key where there is one. */
@@ -153,7 +158,7 @@ export class Gate {
     name: string,
     work: (key: Key | undefined) => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#changing(call, () => this.#recorded(call, event, { name }, async (found) => {
+    return this.#changing(call, () => this.#recorded(call, 'manage', event, { name }, async (found) => {
       const key = await this.#seek(call, permission, { name });
       if (key !== undefined) found(key);
       return work(key);
@@ -162,10 +167,7 @@ export class Gate {
 
   /** Runs an operation of the vault that needs no key. */
   async useVault<T>(call: Call, event: string, permission: Permission, work: () => Promise<Outcome<T>>): Promise<T> {
-    return this.#recorded(call, event, undefined, async () => {
-      await this.#authorise(call, permission, null);
-      return work();
-    });
+    return this.#ofVault(call, 'use', event, permission, work);
   }
 
   /** Runs a change of the vault's collection of keys, such as create. */
@@ -175,7 +177,7 @@ export class Gate {
     permission: Permission,
     work: () => Promise<Outcome<T>>,
   ): Promise<T> {
-    return this.#changing(call, () => this.useVault(call, event, permission, work));
+    return this.#changing(call, () => this.#ofVault(call, 'manage', event, permission, work));
   }
 
   /** For listings: which of these keys the caller may see. Each page is one decision in the audit. */
@@ -184,7 +186,7 @@ export class Gate {
     work: (mayGet: (key: Key) => boolean) => Promise<Outcome<T>>,
     permission: 'key/get' | 'key/list' | 'key/deleted/list' = 'key/get',
   ): Promise<T> {
-    return this.#recorded(call, 'key.list', undefined, async () => {
+    return this.#recorded(call, 'read', 'key.list', undefined, async () => {
       const grants = await this.#grantsOf(call, permission);
       const mayGet = (key: Key): boolean => isAllowed(grants, permission, call.vault.id, key.id);
       if (!isAllowedSomewhere(grants, permission, call.vault.id)) throw forbidden(permission);
@@ -263,12 +265,39 @@ export class Gate {
     return grantsOf(assignments.flat(), custom);
   }
 
-  #recorded<T>(
+  #seen<T>(
     call: Call,
+    of: OperationClass,
+    event: string,
+    permission: Permission,
+    address: KeyAddress,
+    work: (key: Key) => Promise<Outcome<T>>,
+    which: Which,
+  ): Promise<T> {
+    return this.#recorded(call, of, event, address, async (found) => work(await this.#admit(call, permission, address, found, which)));
+  }
+
+  #ofVault<T>(call: Call, of: OperationClass, event: string, permission: Permission, work: () => Promise<Outcome<T>>): Promise<T> {
+    return this.#recorded(call, of, event, undefined, async () => {
+      await this.#authorise(call, permission, null);
+      return work();
+    });
+  }
+
+  /** Those above the limit are counted, not recorded one by one. @throws KmsError `rate-limited` */
+  async #recorded<T>(
+    call: Call,
+    of: OperationClass,
     event: string,
     address: KeyAddress | undefined,
     decide: (found: (key: Key) => void) => Promise<Outcome<T>>,
   ): Promise<T> {
+    try {
+      this.#limits.take(call.principal, of);
+    } catch (error) {
+      await this.refused({ source: call.source, requestId: call.requestId, reason: 'rate-limited', detail: { rule: `rate-${of}` } });
+      throw error;
+    }
     return this.#audited({ event, ...callFacts(call), ...named(address) }, decide);
   }
 

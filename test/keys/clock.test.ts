@@ -47,7 +47,7 @@ beforeAll(async () => {
   const now = (): number => nowMs;
   outbox = new Outbox(store, bootId);
   const floods = createFloodGate({ append: (event) => audit.append(event), now });
-  const gate = new Gate({ store, audit, floods, outbox, installation: { ...made, revision: 0 }, now, assertServing: () => undefined });
+  const gate = new Gate({ store, audit, floods, outbox, installation: { ...made, revision: 0 }, now, assertServing: () => undefined, rates: { use: 0, read: 0, manage: 0 } });
   const nothing = (): void => undefined;
   services = createServices({
     gate, store, bootId, now, engine: token.engine, invocations: new Invocations(store), onRestriction: nothing, onBudgetSpent: nothing,

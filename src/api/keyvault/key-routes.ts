@@ -47,20 +47,20 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
   const onName = (of: (call: Call, name: string) => Promise<Versioned>) => (request: WireRequest): Action =>
     reply(request, (call) => of(call, addressOf(request).name));
   return [
-    { method: 'GET', path: '/keys', operation: 'getKeys', description: describe.getKeys, read: listing(services, false) },
-    { method: 'GET', path: '/keys/:name/versions', operation: 'getKeyVersions', description: describe.getKeyVersions, read: versions(services) },
-    { method: 'GET', path: '/keys/:name', operation: 'getKey', description: describe.getKey, read: get },
-    { method: 'GET', path: '/keys/:name/:version', operation: 'getKeyVersion', description: describe.getKey, read: get },
-    { method: 'PUT', path: '/keys/:name', operation: 'importKey', description: describe.importKey, read: importKey },
-    { method: 'PATCH', path: '/keys/:name', operation: 'updateKey', description: describe.updateKey, read: update },
-    { method: 'PATCH', path: '/keys/:name/:version', operation: 'updateKeyVersion', description: describe.updateKey, read: update },
-    { method: 'DELETE', path: '/keys/:name', operation: 'deleteKey', description: describe.deleteKey, read: onName((call, name) => named.delete(call, name)) },
-    { method: 'POST', path: '/keys/:name/create', operation: 'createKey', description: describe.createKey, read: create },
-    { method: 'POST', path: '/keys/:name/rotate', operation: 'rotateKey', description: describe.rotateKey, read: rotate },
-    { method: 'GET', path: '/deletedkeys', operation: 'getDeletedKeys', description: describe.getDeletedKeys, read: listing(services, true) },
-    { method: 'GET', path: '/deletedkeys/:name', operation: 'getDeletedKey', description: describe.getDeletedKey, read: onName((call, name) => named.getDeleted(call, name)) },
-    { method: 'POST', path: '/deletedkeys/:name/recover', operation: 'recoverDeletedKey', description: describe.recoverDeletedKey, read: onName((call, name) => named.recover(call, name)) },
-    { method: 'DELETE', path: '/deletedkeys/:name', operation: 'purgeDeletedKey', description: describe.purgeDeletedKey, read: purge(named) },
+    { method: 'GET', path: '/keys', operation: 'getKeys', permissions: ['key/list'], description: describe.getKeys, read: listing(services, false) },
+    { method: 'GET', path: '/keys/:name/versions', operation: 'getKeyVersions', permissions: ['key/list'], description: describe.getKeyVersions, read: versions(services) },
+    { method: 'GET', path: '/keys/:name', operation: 'getKey', permissions: ['key/get'], description: describe.getKey, read: get },
+    { method: 'GET', path: '/keys/:name/:version', operation: 'getKeyVersion', permissions: ['key/get'], description: describe.getKey, read: get },
+    { method: 'PUT', path: '/keys/:name', operation: 'importKey', permissions: ['key/import'], description: describe.importKey, read: importKey },
+    { method: 'PATCH', path: '/keys/:name', operation: 'updateKey', permissions: ['key/update'], description: describe.updateKey, read: update },
+    { method: 'PATCH', path: '/keys/:name/:version', operation: 'updateKeyVersion', permissions: ['key/update'], description: describe.updateKey, read: update },
+    { method: 'DELETE', path: '/keys/:name', operation: 'deleteKey', permissions: ['key/delete'], description: describe.deleteKey, read: onName((call, name) => named.delete(call, name)) },
+    { method: 'POST', path: '/keys/:name/create', operation: 'createKey', permissions: ['key/create'], description: describe.createKey, read: create },
+    { method: 'POST', path: '/keys/:name/rotate', operation: 'rotateKey', permissions: ['key/rotate'], description: describe.rotateKey, read: rotate },
+    { method: 'GET', path: '/deletedkeys', operation: 'getDeletedKeys', permissions: ['key/deleted/list'], description: describe.getDeletedKeys, read: listing(services, true) },
+    { method: 'GET', path: '/deletedkeys/:name', operation: 'getDeletedKey', permissions: ['key/deleted/get'], description: describe.getDeletedKey, read: onName((call, name) => named.getDeleted(call, name)) },
+    { method: 'POST', path: '/deletedkeys/:name/recover', operation: 'recoverDeletedKey', permissions: ['key/recover'], description: describe.recoverDeletedKey, read: onName((call, name) => named.recover(call, name)) },
+    { method: 'DELETE', path: '/deletedkeys/:name', operation: 'purgeDeletedKey', permissions: ['key/purge'], description: describe.purgeDeletedKey, read: purge(named) },
   ];
 }
 

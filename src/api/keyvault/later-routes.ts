@@ -8,7 +8,7 @@ import { addressOf } from './path.ts';
 
 export function laterRoutes(named: NamedKeys): readonly Route[] {
   const route = (method: Route['method'], path: string, operation: string, permission: Permission, description: RouteDescription): Route =>
-    ({ method, path, operation, description, read: (request: WireRequest) => (call) =>
+    ({ method, path, operation, permissions: [permission], description, read: (request: WireRequest) => (call) =>
       named.later(call, `key.${operation}`, permission, request.params['name'] === undefined ? null : addressOf(request).name) });
   return [
     route('GET', '/keys/:name/rotationpolicy', 'getKeyRotationPolicy', 'key/rotationPolicy/get', describe.getKeyRotationPolicy),

@@ -6,6 +6,7 @@ import type { Call } from '../../keys/access.ts';
 import {
   type CipherRequest, type CipherResult, type Cryptography, encryptionAlgorithm, type VersionAddress,
 } from '../../keys/cryptography.ts';
+import type { Permission } from '../../keys/key.ts';
 import type { KeyOperations } from '../../keys/operations.ts';
 import type { Action, Reply, Route, RouteDescription, WireRequest } from '../door.ts';
 import { readBodyAs } from '../read.ts';
@@ -42,26 +43,27 @@ export function operationRoutes({ cryptography, operations }: OperationServices)
     return { status: 200, body: { value } };
   };
   return [
-    ...onVersion('encrypt', describe.encrypt, encrypt('encrypt')),
-    ...onVersion('decrypt', describe.decrypt, decrypt('decrypt')),
-    ...onVersion('wrapkey', describe.wrapKey, encrypt('wrapKey')),
-    ...onVersion('unwrapkey', describe.unwrapKey, decrypt('unwrapKey')),
-    ...onVersion('sign', describe.sign, sign),
-    ...onVersion('verify', describe.verify, verify),
-    { method: 'POST', path: '/rng', operation: 'getRandomBytes', description: describe.getRandomBytes, read: random(operations) },
+    ...onVersion('encrypt', 'key/encrypt', describe.encrypt, encrypt('encrypt')),
+    ...onVersion('decrypt', 'key/decrypt', describe.decrypt, decrypt('decrypt')),
+    ...onVersion('wrapkey', 'key/wrapKey', describe.wrapKey, encrypt('wrapKey')),
+    ...onVersion('unwrapkey', 'key/unwrapKey', describe.unwrapKey, decrypt('unwrapKey')),
+    ...onVersion('sign', 'key/sign', describe.sign, sign),
+    ...onVersion('verify', 'key/verify', describe.verify, verify),
+    { method: 'POST', path: '/rng', operation: 'getRandomBytes', permissions: ['random/get'], description: describe.getRandomBytes, read: random(operations) },
   ];
 }
 
 /** With and without a version in the path. */
-function onVersion(word: string, description: RouteDescription, run: Run): readonly Route[] {
+function onVersion(word: string, permission: Permission, description: RouteDescription, run: Run): readonly Route[] {
   const read = (request: WireRequest): Action => {
     const { name, versionId: version } = addressOf(request);
     return (call) => run(call, { key: { name }, versionId: version }, request);
   };
   const operation = description.operationId ?? word;
+  const permissions = [permission] as const;
   return [
-    { method: 'POST', path: `/keys/:name/${word}`, operation, description: { ...description, operationId: `${operation}Latest` }, read },
-    { method: 'POST', path: `/keys/:name/:version/${word}`, operation, description, read },
+    { method: 'POST', path: `/keys/:name/${word}`, operation, permissions, description: { ...description, operationId: `${operation}Latest` }, read },
+    { method: 'POST', path: `/keys/:name/:version/${word}`, operation, permissions, description, read },
   ];
 }
 

@@ -34,16 +34,17 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
     };
   };
   return [
-    { method: 'POST', path: '/servicekey', operation: 'createKey', description: describe.createKey, read: create(services) },
-    { method: 'GET', path: '/servicekey', operation: 'listKeys', description: describe.listKeys, read: list(services) },
-    { method: 'GET', path: '/servicekey/:keyId', operation: 'getKey', description: describe.getKey, read: get(services) },
-    { method: 'PATCH', path: '/servicekey/:keyId', operation: 'updateKey', description: describe.updateKey, read: rename(services) },
-    { method: 'DELETE', path: '/servicekey/:keyId', operation: 'deleteKey', description: describe.deleteKey, read: deleteKey },
+    { method: 'POST', path: '/servicekey', operation: 'createKey', permissions: ['key/create', 'key/import', 'key/unwrapKey'], description: describe.createKey, read: create(services) },
+    { method: 'GET', path: '/servicekey', operation: 'listKeys', permissions: ['key/get'], description: describe.listKeys, read: list(services) },
+    { method: 'GET', path: '/servicekey/:keyId', operation: 'getKey', permissions: ['key/get'], description: describe.getKey, read: get(services) },
+    { method: 'PATCH', path: '/servicekey/:keyId', operation: 'updateKey', permissions: ['key/update'], description: describe.updateKey, read: rename(services) },
+    { method: 'DELETE', path: '/servicekey/:keyId', operation: 'deleteKey', permissions: ['key/delete'], description: describe.deleteKey, read: deleteKey },
     // The guide of 2024-10-18 writes the deletion this way.
     {
       method: 'DELETE',
       path: '/servicekey/:keyId/delete',
       operation: 'deleteKey',
+      permissions: ['key/delete'],
       description: describe.deleteKeyAsGuided,
       read: deleteKey,
     },
@@ -51,6 +52,7 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
       method: 'POST',
       path: '/servicekey/:keyId/activate',
       operation: 'activateKey',
+      permissions: ['key/activate'],
       description: describe.activateKey,
       read: (request) => {
         const id = onKey(request);
@@ -64,6 +66,7 @@ export function keyRoutes(services: KeyServices): readonly Route[] {
       method: 'POST',
       path: '/servicekey/:keyId/deactivate',
       operation: 'deactivateKey',
+      permissions: ['key/deactivate'],
       description: describe.deactivateKey,
       read: (request) => {
         const id = onKey(request);

@@ -11,13 +11,18 @@ import { dataKeyBody, decryptBody, decryptDataKeyBody, encryptBody } from './sch
 
 const DATA_KEY = { kind: 'data-key' } as const;
 
-type Operation = 'encrypt' | 'decrypt' | 'createDataKey' | 'decryptDataKey';
+const PERMISSIONS = {
+  encrypt: 'key/encrypt', decrypt: 'key/decrypt', createDataKey: 'key/dataKey/create', decryptDataKey: 'key/dataKey/decrypt',
+} as const;
+
+type Operation = keyof typeof PERMISSIONS;
 
 export function operationRoutes(operations: KeyOperations): readonly Route[] {
   const route = (path: string, operation: Operation, read: Route['read']): Route => ({
     method: 'POST',
     path: `/servicekey/:keyId/${path}`,
     operation,
+    permissions: [PERMISSIONS[operation]],
     description: describe[operation],
     read,
   });

@@ -11,6 +11,7 @@ export function randomRoute(operations: KeyOperations): Route {
     method: 'GET',
     path: '/random',
     operation: 'getRandom',
+    permissions: ['random/get'],
     description: describe.getRandom,
     read: ({ query }) => {
       const length = readInteger('length', query['length'], { ...randomLength, fallback: 1 });

@@ -14,6 +14,7 @@ export function signatureRoutes(operations: KeyOperations): readonly Route[] {
     method: 'POST',
     path: `/servicekey/:keyId/${operation}`,
     operation,
+    permissions: [`key/${operation}`],
     description: describe[operation],
     read,
   });
