@@ -321,9 +321,11 @@ export class App {
   }
 
   #createListeners(options: ServerOptions, files: TlsFiles, clientAuthorities: readonly string[]): Readonly<Record<Port, Listener>> {
+    const { connectionsMax, connectionSeconds, processes } = this.#config.server;
+    const limits = { max: Math.ceil(connectionsMax / processes), lifetimeMs: connectionSeconds * 1000 };
     return {
-      api: new Listener(apiServer(options), { ...files, clientAuthorities }),
-      public: new Listener(publicServer(options), { ...files, clientAuthorities: [] }),
+      api: new Listener(apiServer(options), { ...files, clientAuthorities }, limits),
+      public: new Listener(publicServer(options), { ...files, clientAuthorities: [] }, limits),
     };
   }
 

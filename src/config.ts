@@ -80,6 +80,10 @@ const schema = z.strictObject({
       region: z.string().regex(/^[\w.-]{1,64}$/).default('local'),
       /** Milliseconds a draining process waits for idle connections to leave by themselves. */
       drainMs: positive.default(5000),
+      /** Connections at a time to each of the two HTTPS ports, over all processes; those above are closed at once. */
+      connectionsMax: positive.max(100_000).default(4096),
+      /** Seconds after which a connection is closed with its next answer. */
+      connectionSeconds: positive.max(600).default(600),
       /** Bytes of a request body. */
       bodyLimit: positive.default(65_536),
     })

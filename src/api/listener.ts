@@ -15,7 +15,15 @@ export interface TlsMaterial {
   readonly clientAuthorities: readonly string[];
 }
 
+export interface ConnectionLimits {
+  /** Connections at a time, handshakes included; those above it are closed at once. */
+  readonly max: number;
+  /** Milliseconds after which a connection is told to close with its next answer. */
+  readonly lifetimeMs: number;
+}
+
 const LIMITS = {
+  handshakeTimeout: 10_000,
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 60_000,
@@ -37,13 +45,19 @@ const TLS13_CIPHERS = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_
 export class Listener {
   readonly #server: Server;
   readonly #tls: TlsOptions;
-  readonly #open = new Set<Socket>();
+  readonly #limits: ConnectionLimits;
+  /** With the time since when each is open. */
+  readonly #open = new Map<Socket, number>();
   #handshakes = 0;
 
-  constructor(app: Koa, tls: TlsMaterial) {
+  constructor(app: Koa, tls: TlsMaterial, limits: ConnectionLimits) {
     const handle = app.callback();
+    this.#limits = limits;
     this.#tls = tlsOptions(tls);
-    this.#server = createServer({ ...LIMITS, ...this.#tls }, (request, response) => { void handle(request, response); });
+    this.#server = createServer({ ...LIMITS, ...this.#tls }, (request, response) => {
+      if (this.#isOld(request.socket)) response.shouldKeepAlive = false;
+      void handle(request, response);
+    });
     // No limit by number: the size is limited, and the application refuses too many instead of dropping some.
     this.#server.maxHeadersCount = 0;
     this.#server.on('secureConnection', (socket) => { this.#secured(socket); });
@@ -63,6 +77,10 @@ export class Listener {
   }
 
   accept(socket: Socket): void {
+    if (this.connections >= this.#limits.max) {
+      socket.destroy();
+      return;
+    }
     this.#handshakes += 1;
     this.#server.emit('connection', socket);
   }
@@ -73,12 +91,17 @@ export class Listener {
 
   closeAll(): void {
     this.#server.closeAllConnections();
-    for (const socket of this.#open) socket.destroy();
+    for (const socket of this.#open.keys()) socket.destroy();
+  }
+
+  /** What was proved when it was opened does not count for ever (security S-13). */
+  #isOld(socket: Socket): boolean {
+    return performance.now() - (this.#open.get(socket) ?? Infinity) > this.#limits.lifetimeMs;
   }
 
   #secured(socket: Socket): void {
     this.#handshakes -= 1;
-    this.#open.add(socket);
+    this.#open.set(socket, performance.now());
     socket.once('close', () => { this.#open.delete(socket); });
   }
 }
