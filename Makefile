@@ -9,7 +9,7 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-chaos bench bench-store lint build clean prepare prepare-test
+.PHONY: help run test test-chaos bench bench-store test-timing lint build clean prepare prepare-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ bench-store: dist/.built | prepare-test ## only the store: a million keys ÷ 1,1
 
 test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
 	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos test/hosts/outage
+
+test-timing: dist/.built ## compare the times of foreign and unknown names, and load with ten thousand connections
+	@node bench/timing.mjs
 
 lint: prepare ## check types and style
 	@npm run --silent typecheck

@@ -5,6 +5,7 @@
 
 import type { Socket } from 'node:net';
 import { ClientIdentity } from './api/client-identity.ts';
+import { Crowd } from './api/crowd.ts';
 import type { Readiness } from './api/health.ts';
 import { Listener } from './api/listener.ts';
 import { apiServer, publicServer, type ServerOptions } from './api/server.ts';
@@ -78,6 +79,7 @@ export class App {
   readonly #certificate: ServerCertificate;
   readonly #purger: Purger;
   readonly #listeners: Readonly<Record<Port, Listener>>;
+  readonly #crowd = new Crowd(() => this.#connections());
   /** For doors, and for whoever drives the gate without one. */
   readonly gate: Gate;
   readonly services: Services;
@@ -256,6 +258,7 @@ export class App {
   async drain(deadlineMs: number): Promise<'clean' | 'stuck'> {
     this.#draining = true;
     this.#selfTests.stop();
+    this.#crowd.stop();
     this.#certificate.stop();
     await this.#purger.stop();
     const end = performance.now() + deadlineMs;

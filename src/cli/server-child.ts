@@ -23,6 +23,9 @@ export interface ChildEvents {
 /** After its own deadline the process had time to close; then it is killed. */
 const KILL_AFTER_MS = DRAIN_DEADLINE_MS + 1000;
 const METRICS_MS = 1000;
+/** So that what thousands of connections needed goes back when they have left: see api/crowd.ts. */
+const ALLOCATION = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '131072' };
+cluster.setupPrimary({ execArgv: [...process.execArgv, '--expose-gc'] });
 
 export class ServerChild {
   readonly #worker: Worker;
@@ -38,7 +41,7 @@ export class ServerChild {
 
   constructor(events: ChildEvents) {
     this.#events = events;
-    this.#worker = cluster.fork();
+    this.#worker = cluster.fork(ALLOCATION);
     this.#worker.on('message', (message: ToSupervisor) => { this.#receive(message); });
     this.#worker.on('error', () => undefined);
     this.#worker.on('exit', (code, signal) => { this.#exit(code, signal); });

@@ -9,8 +9,8 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { SignJWT } from 'jose';
 import { stringify } from 'yaml';
 import type { Route } from '../../src/api/door.ts';
-import { keyVaultRoutes, type KeyVaultServices } from '../../src/api/keyvault/routes.ts';
-import { okmsRoutes, type OkmsServices } from '../../src/api/okms/routes.ts';
+import { keyVaultRoutes } from '../../src/api/keyvault/routes.ts';
+import { okmsRoutes } from '../../src/api/okms/routes.ts';
 import { type Answer, type Client, Installation } from '../support/installation.ts';
 import { RIGHTS } from './rights.ts';
 
