@@ -15,7 +15,7 @@ const LEFT_MIB_MAX = 100;
 const P99_MS_MAX = 1000;
 const PING_MS = 20;
 const REST_MS = 60_000;
-/** The limit is of 4096, the default: flat means that what comes on top of it costs nothing. */
+/** The limit is the default: flat means that what comes on top of it costs nothing. */
 const FLAT_MIB_MAX = 32;
 
 export async function connections({ port, pid, tls, stop }) {

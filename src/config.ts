@@ -81,7 +81,7 @@ const schema = z.strictObject({
       /** Milliseconds a draining process waits for idle connections to leave by themselves. */
       drainMs: positive.default(5000),
       /** Connections at a time to each of the two HTTPS ports, over all processes; those above are closed at once. */
-      connectionsMax: positive.max(100_000).default(4096),
+      connectionsMax: positive.max(100_000).default(2048),
       /** Seconds after which a connection is closed with its next answer. */
       connectionSeconds: positive.max(600).default(600),
       /** Bytes of a request body. */

@@ -19,6 +19,7 @@ import type { Invocations } from './keys/invocations.ts';
 import type { Installation } from './keys/key.ts';
 import { KeyLifecycle } from './keys/lifecycle.ts';
 import { NamedKeys } from './keys/named-keys.ts';
+import { RoleManagement } from './keys/role-management.ts';
 import { KeyOperations } from './keys/operations.ts';
 import type { PageTokens } from './keys/page-token.ts';
 import { TransportKeys } from './keys/transport.ts';
@@ -44,6 +45,7 @@ export interface Services {
   readonly operations: KeyOperations;
   readonly cryptography: Cryptography;
   readonly transport: TransportKeys;
+  readonly roles: RoleManagement;
 }
 
 export function createServices(options: ServiceOptions): Services {
@@ -57,6 +59,7 @@ export function createServices(options: ServiceOptions): Services {
     operations: new KeyOperations(gate, engine, invocations),
     cryptography: new Cryptography({ gate, engine, invocations, budget }),
     transport: new TransportKeys(gate, engine, budget),
+    roles: new RoleManagement({ gate, store, now }),
   };
 }
 
@@ -80,7 +83,7 @@ export function createDoors(services: Services, { config, installation, gate, id
   const keyVault = keyVaultDoor({
     gate,
     identity,
-    services: { ...services, pages, hsmPlatform },
+    services: { ...services, pages, hsmPlatform, installationId: installation.id },
     authority: `${endpoint}/${installation.id}`,
     resource: endpoint,
     region: config.server.region,

@@ -11,7 +11,7 @@ import { asKmsError, KmsError } from '../errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { documentation, type DoorDocument } from './documentation.ts';
-import type { Door } from './door.ts';
+import type { Door, Route } from './door.ts';
 import type { ClientIdentity } from './client-identity.ts';
 import { health, type Readiness } from './health.ts';
 import { renderOauthError } from './oauth/errors.ts';
@@ -161,7 +161,8 @@ const normalPath: Middleware = async (ctx, next) => {
 
 function unknownRoute({ path, method }: Context, { bases, routes, sensitive }: Door): KmsError {
   const given = sensitive ? path : path.toLowerCase();
-  const known = bases.some((base) => routes.some((route) => sameShape(`${base}${route.path}`, given)));
+  const shape = (route: Route, base: string): string => `${base}${sensitive ? route.path : route.path.toLowerCase()}`;
+  const known = bases.some((base) => routes.some((route) => sameShape(shape(route, base), given)));
   if (known) return new KmsError('method-not-allowed', `the method ${method} is not defined for this path`);
   return new KmsError('unknown-route', 'no such path');
 }

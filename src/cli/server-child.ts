@@ -24,8 +24,8 @@ export interface ChildEvents {
 const KILL_AFTER_MS = DRAIN_DEADLINE_MS + 1000;
 const METRICS_MS = 1000;
 /** So that what thousands of connections needed goes back when they have left: see api/crowd.ts. */
-const ALLOCATION = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '131072' };
-cluster.setupPrimary({ execArgv: [...process.execArgv, '--expose-gc'] });
+const ALLOCATION = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '16384', MALLOC_MMAP_MAX_: '200000' };
+cluster.setupPrimary({ execArgv: [...process.execArgv, '--expose-gc', '--max-semi-space-size=4'] });
 
 export class ServerChild {
   readonly #worker: Worker;

@@ -170,6 +170,11 @@ export class Gate {
     return this.#ofVault(call, 'use', event, permission, work);
   }
 
+  /** Runs a look at what belongs to the vault and is no key. */
+  async readVault<T>(call: Call, event: string, permission: Permission, work: () => Promise<Outcome<T>>): Promise<T> {
+    return this.#ofVault(call, 'read', event, permission, work);
+  }
+
   /** Runs a change of the vault's collection of keys, such as create. */
   async manageVault<T>(
     call: Call,

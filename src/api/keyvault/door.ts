@@ -35,7 +35,7 @@ export function keyVaultDoor(options: KeyVaultDoorOptions): Door {
     bases: [''],
     sensitive: false,
     routes: keyVaultRoutes(options.services),
-    owns: (path) => /^\/(?:keys|deletedkeys|rng)(?:\/|$)/i.test(path),
+    owns: (path) => /^\/(?:keys|deletedkeys|rng|providers)(?:\/|$)/i.test(path),
     admit: (ctx) => admit(ctx, options),
     renderError: renderKeyVaultError,
     decorate: (ctx) => { decorate(ctx, region, serviceVersion); },

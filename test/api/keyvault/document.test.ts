@@ -1,5 +1,6 @@
 /** The OpenAPI document of the Key Vault door says what the server does: against the route table, and against its answers. */
 
+import { randomUUID } from 'node:crypto';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { keyVaultDocument } from '../../../src/api/keyvault/document.ts';
 import { keyVaultRoutes, type KeyVaultServices } from '../../../src/api/keyvault/routes.ts';
@@ -83,6 +84,17 @@ test('what the server answers is what the document says', async () => {
     await call('POST', `${at}/release`, { name, version }, { target: 'x' });
   }
   await call('POST', '/rng', {}, { count: 16 });
+  for (const scope of ['', '/keys', '/keys/{name}']) {
+    const [definitions, assignments] = ['roleDefinitions', 'roleAssignments'].map((what) => `${scope}/providers/Microsoft.Authorization/${what}`);
+    const [id, other] = [randomUUID(), randomUUID()];
+    await call('PUT', `${definitions!}/{id}`, { name, id }, { properties: { roleName: `Role ${id}`, permissions: [] } });
+    await call('PUT', `${assignments!}/{id}`, { name, id: other }, { properties: { roleDefinitionId: id, principalId: 'x' } });
+    for (const path of [definitions!, assignments!]) await call('GET', path, { name });
+    for (const [path, which] of [[assignments!, other], [definitions!, id]] as const) {
+      await call('GET', `${path}/{id}`, { name, id: which });
+      await call('DELETE', `${path}/{id}`, { name, id: which });
+    }
+  }
   await call('POST', '/keys/{name}/rotate', { name });
   await call('POST', '/keys/{name}/backup', { name });
   await call('POST', '/keys/restore', {}, { value: 'AAAA' });
