@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { Agent, request } from 'undici';
+import { assertHidden, assertTellsNone, secretsOf } from './canary.ts';
 
 const MAIN = resolve('dist/cli/main.js');
 
@@ -133,9 +134,10 @@ export class Installation {
     return ended;
   }
 
-  /** Stops the server and removes the home. */
+  /** Stops the server and removes the home, once no secret of a test was found where it does not belong. */
   async remove(): Promise<void> {
     await this.stop();
+    assertHidden(this.home, this.output);
     rmSync(this.home, { recursive: true, force: true });
   }
 
@@ -191,6 +193,7 @@ export class Client {
   ): Promise<Answer> {
     const url = path.startsWith('https:') ? path : `${this.#base}${path}`;
     const raw = typeof body === 'string' || body instanceof Uint8Array;
+    const secrets = secretsOf(url, raw ? undefined : body, headers);
     const answer = await request(url, {
       method,
       dispatcher: this.#agent,
@@ -198,6 +201,7 @@ export class Client {
       ...(body === undefined ? {} : { body: raw ? (body as string) : JSON.stringify(body) }),
     });
     const text = await answer.body.text();
+    assertTellsNone(url, answer.statusCode, text, secrets);
     const isJson = String(answer.headers['content-type']).includes('json');
     return { status: answer.statusCode, headers: answer.headers, text, json: isJson ? JSON.parse(text) : undefined };
   }
