@@ -46,7 +46,7 @@ describe.each<Engine>(['SQLite', 'PostgreSQL'])('on %s', (engine) => {
     const made = await shown('create', 'team-a', ...MADE, '--cbc', '--soft-delete-days', '30');
     expect(made).toEqual({
       id: expect.stringMatching(/^[0-9a-f-]{36}$/), name: 'team-a', flavour: 'premium', backup: 'never', softDeleteDays: 30, profile: 'standard',
-      purgeProtection: false, cbc: true, rsa15: false, rsnull: false, compromiseRule: 'reversible', createdMs: expect.any(Number), revision: 0,
+      purgeProtection: false, cbc: true, rsa15: false, rsnull: false, compromiseRule: 'reversible', keyQuota: null, createdMs: expect.any(Number), revision: 0,
     });
     expect(await shown('show', 'team-a')).toEqual(made);
     const { stdout } = await vault('list', '--output', 'json');
