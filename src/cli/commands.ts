@@ -4,9 +4,10 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { auditCommands } from './audit.ts';
 import { diagnose } from './doctor.ts';
-import { initDev } from './init.ts';
+import { initDev, initialise, type InitReport } from './init.ts';
 import { assertNoPassword, joinInstallation } from './join.ts';
 import { formatDoctor, type Output, outputOption, print, say } from './output.ts';
+import { planFromFile, planFromTerminal } from './prod-plan.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { storeCommands } from './store.ts';
 import { tokenCommands } from './token.ts';
@@ -25,6 +26,7 @@ function collect(value: string, before: readonly string[]): readonly string[] {
 interface Init {
   readonly dev?: boolean;
   readonly join?: boolean;
+  readonly from?: string;
   readonly store?: string;
   readonly profile: string;
   readonly pinFile?: string;
@@ -35,15 +37,19 @@ interface Init {
 async function init(options: Init): Promise<number> {
   const { home } = loadConfig({ KMS_HOME: process.env['KMS_HOME'] });
   if (options.join === true) return join(home, options);
-  // A production set-up takes roles and certificates of others than the first administrator, which have no commands yet.
-  if (options.dev !== true) {
-    say('kms init: say --dev, or --join --store URL; a production set-up is not implemented in this release');
-    return 2;
-  }
+  if (options.dev !== true) return initProduction(home, options.from);
   if (options.store !== undefined) assertNoPassword(options.store);
-  const report = await initDev(home, say, options.store);
-  say(report.created ? `installation made in ${home}` : `installation in ${home} is there already`);
+  tell(await initDev(home, say, options.store));
   return 0;
+}
+
+async function initProduction(home: string, from: string | undefined): Promise<number> {
+  tell(await initialise(home, from === undefined ? await planFromTerminal() : planFromFile(from), say));
+  return 0;
+}
+
+function tell(report: InitReport): void {
+  say(report.created ? `installation made in ${report.home}` : `installation in ${report.home} is there already`);
 }
 
 async function join(home: string, { store, profile, pinFile, tokenDirectory, name }: Init): Promise<number> {
@@ -67,6 +73,7 @@ export function addCommands(kms: Command, finish: (code: number) => void): void 
     .command('init')
     .description('make an installation in $KMS_HOME; harmless when there is one')
     .option('--dev', 'development set-up: SoftHSM token, SQLite, an administrator certificate')
+    .option('--from <file>', 'production set-up: YAML that says what it needs; without it, and without --dev, the terminal is asked')
     .option('--join', 'make the home of a further host of an installation')
     .option('--store <url>', 'PostgreSQL instead of SQLite: postgres://user@host/database, the password in PGPASSWORD')
     .option('--profile <name>', '(join) file in hsm-config/, or the path of one', 'softhsm-2.6.1')

@@ -5,7 +5,7 @@
 
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { X509Certificate } from 'node:crypto';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { paths, profilePath } from '../home.ts';
 import type { Installation } from '../keys/key.ts';
@@ -79,7 +79,7 @@ function checkHome({ home }: Config): Finding {
 }
 
 function checkPin({ home, hsm }: Config): Finding {
-  const path = join(home, hsm.pinFile);
+  const path = resolve(home, hsm.pinFile);
   const { mode } = statSync(path);
   if ((mode & 0o077) !== 0) return wrong(`${path} is readable by others`, `chmod 0400 ${path}`);
   return fine(path);

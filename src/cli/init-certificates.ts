@@ -5,8 +5,8 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 import { authority } from '../auth/client-certificate.ts';
+import { readCertificateRequest } from '../auth/certificate-request.ts';
 import {
-  ACCESS_DAYS_MAX,
   type Issuer,
   issueAccessCertificate,
   issueAuthority,
@@ -15,6 +15,7 @@ import { paths, writeWhole } from '../home.ts';
 import type { Credential, InternalKey } from '../keys/key.ts';
 import type { Token } from '../pkcs11/token.ts';
 import { tokenSigner, writeServerCertificate } from '../server-certificate.ts';
+import type { Administrator } from './init-plan.ts';
 
 const CA_DAYS = 3650;
 
@@ -49,21 +50,22 @@ export async function makeServerCertificate(home: string, issuer: Issuer, names:
   await writeServerCertificate(home, issuer, names, writeKeyPair(paths.serverKey(home)), fromMs);
 }
 
-/** Writes admin.key and admin.pem. @returns the row by which the server knows the certificate */
+/** Writes admin.pem, and admin.key unless somebody has it. @returns the row by which the server knows the certificate @throws KmsError `invalid-field` */
 export async function issueAdministrator(
   home: string,
   issuer: Issuer,
   vaultId: string,
+  { subject, request, days }: Administrator,
   fromMs: number,
 ): Promise<Omit<Credential, 'revision'>> {
-  const publicKey = writeKeyPair(paths.client(home, 'admin.key'));
-  const issued = await issueAccessCertificate(issuer, vaultId, publicKey, { fromMs, days: ACCESS_DAYS_MAX });
+  const publicKey = request === null ? writeKeyPair(paths.client(home, 'admin.key')) : await readCertificateRequest(request);
+  const issued = await issueAccessCertificate(issuer, vaultId, publicKey, { fromMs, days });
   writeWhole(paths.client(home, 'admin.pem'), issued.pem, 0o644);
   return {
     issuerKeyHash: authority(issuer.certificate).keyHash,
     serial: issued.serial,
     vaultId,
-    subject: 'admin',
+    subject,
     identities: [],
     notAfterMs: issued.notAfterMs,
     createdMs: fromMs,

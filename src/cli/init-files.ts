@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'no
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { paths, writeWhole } from '../home.ts';
+import type { Plan } from './init-plan.ts';
 
 export function makeDirectories(home: string): void {
   mkdirSync(home, { recursive: true, mode: 0o700 });
@@ -45,13 +46,12 @@ export const SETTINGS_HEADER = `# Settings of this installation's host. What is 
 # each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
 `;
 
-/** @param storeUrl PostgreSQL; empty for SQLite in the home. Existing settings stay. */
-export function writeSettings(home: string, tokenLabel: string, storeUrl: string): void {
+/** Existing settings stay. */
+export function writeSettings(home: string, tokenLabel: string, { hsm, ...others }: Plan['settings']): void {
   const path = join(home, 'kms.yaml');
   if (existsSync(path)) return;
   const hostId = randomBytes(8).toString('hex');
-  const store = storeUrl === '' ? {} : { store: { url: storeUrl } };
-  writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { profile: 'softhsm-2.6.1', tokenLabel }, ...store }), 0o600);
+  writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { ...hsm, tokenLabel }, ...others }), 0o600);
 }
 
 export interface ClientFacts {
@@ -61,7 +61,7 @@ export interface ClientFacts {
   readonly vaultUrl: string;
 }
 
-/** For scripts: admin.json; for okms-cli: okms.yaml. Rewritten whenever the endpoint changed. */
+/** For scripts: admin.json; for okms-cli: okms.yaml. Rewritten whenever the endpoint changed. Where the key is elsewhere, its path is to be filled in. */
 export function writeClientConfiguration(home: string, facts: ClientFacts): void {
   const files = {
     ca: paths.serverCa(home),

@@ -15,50 +15,42 @@ import { deriveMacs, type Macs } from '../crypto/integrity-keys.ts';
 import { makeInternalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
-import type { InternalKey, InternalKeyName, Vault } from '../keys/key.ts';
+import type { InternalKey, InternalKeyName } from '../keys/key.ts';
+import { newVault } from '../keys/vaults.ts';
 import { tokenOptions, tokenSetup } from '../parts.ts';
 import { serverNames } from '../server-certificate.ts';
 import { labelPrefixes, Token } from '../pkcs11/token.ts';
 import type { KeyStore } from '../store/store.ts';
 import { issueAdministrator, makeAuthority, makeServerCertificate } from './init-certificates.ts';
 import { setAsideStreams, writeClientConfiguration } from './init-files.ts';
+import { internalKeysOf, type Plan, type TokenPlan } from './init-plan.ts';
 import { writePkcs12 } from './pkcs12.ts';
 import { KEY_EPOCH, sealingParts, type Session } from './session.ts';
 
-const INTERNAL_KEYS: readonly InternalKeyName[] = [
-  'canary',
-  'integrity',
-  'audit',
-  'import',
-  'access-ca',
-  'server-ca',
-  'token-issuer',
-];
 const STOP_MS = 2000;
-/** So that a person can import the file into a browser; the operating contract names it. */
-const DEV_P12_PASSWORD = 'changeit';
 
 /** Ids chosen before the token is touched. */
 export interface Pending {
   readonly installation: string;
   readonly tokenLabel: string;
+  readonly kind: Plan['kind'];
 }
 
 /** @param say tells the person at the terminal what is going on */
-export async function makeInstallation(config: Config, store: KeyStore, pending: Pending, say: (line: string) => void): Promise<void> {
-  say(`token ${pending.tokenLabel}: initialising`);
-  const { token, ready } = provisioningToken(config, pending);
+export async function makeInstallation(config: Config, store: KeyStore, pending: Pending, plan: Plan, say: (line: string) => void): Promise<void> {
+  say(`token ${pending.tokenLabel}: ${plan.token.soPinFile === null ? 'looking for it' : 'initialising'}`);
+  const { token, ready } = provisioningToken(config, pending, plan.token);
   try {
     const tokenSerial = await ready;
     // An interrupted run may have left some; nothing refers to them.
     await token.destroy(token.objectIds());
     setAsideStreams(config.home);
     const keys: InternalKey[] = [];
-    for (const name of INTERNAL_KEYS) {
+    for (const name of internalKeysOf(plan)) {
       say(`internal key ${name}: generating`);
       keys.push(await makeInternalKey(token, labelPrefixes(pending.installation).internal, name));
     }
-    await commit({ config, store, pending, token, keys, tokenSerial });
+    await commit({ config, store, pending, plan, token, keys, tokenSerial });
     say('certificates, vaults and administrator: written');
   } finally {
     await token.stop(STOP_MS);
@@ -66,7 +58,7 @@ export async function makeInstallation(config: Config, store: KeyStore, pending:
 }
 
 /** A token that is made if need be, and on which this run may destroy internal keys of its own installation. */
-function provisioningToken(config: Config, { installation, tokenLabel }: Pending): {
+function provisioningToken(config: Config, { installation, tokenLabel }: Pending, { soPinFile }: TokenPlan): {
   readonly token: Token;
   readonly ready: Promise<string>;
 } {
@@ -83,7 +75,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
       tokenLabel,
       tokenSerial: null,
       canary: null,
-      provision: { soPinFile: paths.soPin(config.home) },
+      provision: soPinFile === null ? null : { soPinFile },
     },
     mayLogin: () => Promise.resolve(),
     exclusively: (run) => run(),
@@ -97,29 +89,31 @@ interface Making {
   readonly config: Config;
   readonly store: KeyStore;
   readonly pending: Pending;
+  readonly plan: Plan;
   readonly token: Token;
   readonly keys: readonly InternalKey[];
   readonly tokenSerial: string;
 }
 
 async function commit(making: Making): Promise<void> {
-  const { config, store, pending, token, keys, tokenSerial } = making;
+  const { config, store, pending, plan, token, keys, tokenSerial } = making;
   const now = Date.now();
   const ca = (name: 'access-ca' | 'server-ca', commonName: string, file: string): Promise<Issuer> =>
     makeAuthority(token, keyOf(keys, name), { commonName, installation: pending.installation }, now, file);
   const access = await ca('access-ca', 'CCMUsersCA', paths.accessCa(config.home));
-  const server = await ca('server-ca', 'KMS development server CA', paths.serverCa(config.home));
-  const vaults = devVaults(now);
-  await makeServerCertificate(config.home, server, serverNames(vaults, []), now);
+  const server = await ca('server-ca', plan.serverCa, paths.serverCa(config.home));
+  const vaults = plan.vaults.map((spec) => newVault(spec, now));
+  await makeServerCertificate(config.home, server, serverNames(vaults, plan.names), now);
   const [first] = vaults;
   if (first === undefined) throw new KmsError('internal', 'no vault');
-  const credential = await issueAdministrator(config.home, access, first.id, now);
+  const credential = await issueAdministrator(config.home, access, first.id, plan.administrator, now);
   const file = (name: string): string => paths.client(config.home, name);
   const p12 = { key: file('admin.key'), certificate: file('admin.pem'), ca: paths.accessCa(config.home), out: file('admin.p12') };
-  writePkcs12(p12, 'KMS administrator', DEV_P12_PASSWORD);
+  const { p12Password } = plan.administrator;
+  if (p12Password !== null) writePkcs12(p12, 'KMS administrator', p12Password);
   const installation = {
     id: pending.installation,
-    kind: 'dev' as const,
+    kind: plan.kind,
     tokenLabel: pending.tokenLabel,
     tokenSerial,
     createdMs: now,
@@ -167,24 +161,6 @@ function keyOf(keys: readonly InternalKey[], name: InternalKeyName): InternalKey
   return key;
 }
 
-/** The vaults of the operating contract (design §10). */
-function devVaults(createdMs: number): readonly Omit<Vault, 'revision'>[] {
-  const common = {
-    softDeleteDays: 90,
-    purgeProtection: false,
-    compromiseRule: 'reversible',
-    profile: 'standard',
-    keyQuota: null,
-    createdMs,
-  } as const;
-  const on = { cbc: true, rsa15: true, rsnull: true };
-  const off = { cbc: false, rsa15: false, rsnull: false };
-  return [
-    { id: randomUUID(), name: 'dev', flavour: 'managed-hsm', backup: 'allowed', ...on, ...common },
-    { id: randomUUID(), name: 'dev-premium', flavour: 'premium', backup: 'never', ...off, ...common },
-  ];
-}
-
 /** For verification without the token. */
 export function writeAuditKey(config: Config, keys: readonly InternalKey[]): void {
   const key = createPublicKey({ key: Buffer.from(publicKeyOf(keys, 'audit')), format: 'der', type: 'spki' });
@@ -198,14 +174,14 @@ function publicKeyOf(keys: readonly InternalKey[], name: InternalKeyName): Uint8
 }
 
 /** Before the row: an installation without the record of its making cannot exist. */
-async function recordInAudit({ config, pending, token, keys, tokenSerial }: Making, macs: Macs): Promise<void> {
+async function recordInAudit({ config, pending, plan, token, keys, tokenSerial }: Making, macs: Macs): Promise<void> {
   const audit = await openAuditLog({ directory: paths.audit(config.home), hostId: config.hostId, bootId: randomHex(8) });
-  audit.seal(sealingParts(token, { id: pending.installation, kind: 'dev' }, keys, macs, null));
+  audit.seal(sealingParts(token, { id: pending.installation, kind: plan.kind }, keys, macs, null));
   await audit.append({
     event: 'installation.create',
     result: 'success',
     objectIds: keys.map(({ objectId }) => objectId),
-    detail: { installation: pending.installation, kind: 'dev', tokenLabel: pending.tokenLabel, tokenSerial },
+    detail: { installation: pending.installation, kind: plan.kind, tokenLabel: pending.tokenLabel, tokenSerial },
   });
   await audit.close();
 }

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
+import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
 import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
@@ -15,6 +16,7 @@ import {
 } from './init-files.ts';
 import { finishInstallation, makeInstallation, type Pending } from './init-installation.ts';
 import { underInitLock } from './init-lock.ts';
+import { devPlan, type Plan } from './init-plan.ts';
 import { withSession } from './session.ts';
 
 export interface InitReport {
@@ -22,30 +24,53 @@ export interface InitReport {
   readonly home: string;
 }
 
+type Say = (line: string) => void;
+
 /**
  * @param say tells the person at the terminal what is going on
  * @param storeUrl PostgreSQL for a new installation; empty for SQLite in the home
  */
-export async function initDev(home: string, say: (line: string) => void, storeUrl = ''): Promise<InitReport> {
+export function initDev(home: string, say: Say, storeUrl = ''): Promise<InitReport> {
+  return initialise(home, devPlan(paths.soPin(home), storeUrl), say);
+}
+
+/** Tells the person at the terminal what is going on. @throws KmsError `conflict` for an installation of another kind */
+export async function initialise(home: string, plan: Plan, say: Say): Promise<InitReport> {
   makeDirectories(home);
   return underInitLock(home, async () => {
     const settled = existsSync(join(home, 'kms.yaml')) && !existsSync(pendingPath(home));
-    const created = !settled && (await makeOrFinish(home, say, storeUrl));
+    if (settled) await assertKind(home, plan);
+    const created = !settled && (await makeOrFinish(home, plan, say));
     refreshClientFiles(loadConfig({ ...process.env, KMS_HOME: home }));
     return { created, home };
   });
 }
 
+/** A home that a host joined with has the kind of its installation. */
+async function assertKind(home: string, { kind }: Plan): Promise<void> {
+  const store = await openStore(loadConfig({ ...process.env, KMS_HOME: home }), 'init');
+  try {
+    const installation = await store.installation();
+    if (installation !== undefined) assertSame(installation.kind, kind);
+  } finally {
+    await store.close();
+  }
+}
+
+function assertSame(there: Plan['kind'], asked: Plan['kind']): void {
+  if (there !== asked) throw new KmsError('conflict', `the installation here is of kind ${there}, not ${asked}: it stays as it is`);
+}
+
 /** @returns whether there was no installation before */
-async function makeOrFinish(home: string, say: (line: string) => void, storeUrl: string): Promise<boolean> {
-  const pending = pendingInstallation(home);
-  writeSettings(home, pending.tokenLabel, storeUrl);
+async function makeOrFinish(home: string, plan: Plan, say: Say): Promise<boolean> {
+  const pending = pendingInstallation(home, plan);
+  writeSettings(home, pending.tokenLabel, plan.settings);
   const config = loadConfig({ ...process.env, KMS_HOME: home });
   await migrateStore(config);
   const store = await openStore(config, 'init');
   const isNew = await isEmpty(store);
   try {
-    if (isNew) await makeFrom(config, pending, store, say);
+    if (isNew) await makeFrom(config, pending, plan, store, say);
   } finally {
     await store.close();
   }
@@ -58,10 +83,12 @@ async function isEmpty(store: KeyStore): Promise<boolean> {
   return (await store.installation()) === undefined;
 }
 
-async function makeFrom(config: Config, pending: Pending, store: KeyStore, say: (line: string) => void): Promise<void> {
-  writeTokenConfiguration(config.home, new URL('../../softhsm2.conf', import.meta.url).pathname);
-  writePins(config.home);
-  await makeInstallation(config, store, pending, say);
+async function makeFrom(config: Config, pending: Pending, plan: Plan, store: KeyStore, say: Say): Promise<void> {
+  const { directory, makesPins } = plan.token;
+  const template = new URL('../../softhsm2.conf', import.meta.url).pathname;
+  if (directory !== undefined) writeTokenConfiguration(config.home, template, directory ?? undefined);
+  if (makesPins) writePins(config.home);
+  await makeInstallation(config, store, pending, plan, say);
 }
 
 function pendingPath(home: string): string {
@@ -69,11 +96,15 @@ function pendingPath(home: string): string {
 }
 
 /** Ids are chosen and durable before the token is touched: an interrupted run goes on with the same token. */
-function pendingInstallation(home: string): Pending {
+function pendingInstallation(home: string, { kind, token }: Plan): Pending {
   const path = pendingPath(home);
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as Pending;
+  if (existsSync(path)) {
+    const begun = JSON.parse(readFileSync(path, 'utf8')) as Pending;
+    assertSame(begun.kind, kind);
+    return begun;
+  }
   const installation = randomUUID();
-  const pending = { installation, tokenLabel: `kms-${installation.slice(0, 8)}` };
+  const pending = { installation, tokenLabel: token.label ?? `kms-${installation.slice(0, 8)}`, kind };
   writeWhole(path, JSON.stringify(pending), 0o600);
   return pending;
 }

@@ -4,7 +4,7 @@
  */
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -76,6 +76,16 @@ export class Installation {
     prepare(home);
     const installation = new Installation(home, await freePorts(3), extra);
     await installation.command('init', '--dev');
+    return installation;
+  }
+
+  /** `kms init --from FILE` in a fresh home. @param plan what the file says, given the directory where its secrets may be */
+  static async production(plan: (directory: string) => object, extra: NodeJS.ProcessEnv = {}): Promise<Installation> {
+    const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+    const installation = new Installation(home, await freePorts(3), extra);
+    mkdirSync(join(home, 'softhsm'));
+    writeFileSync(join(home, 'plan.yaml'), JSON.stringify(plan(join(home, 'softhsm'))));
+    await installation.command('init', '--from', join(home, 'plan.yaml'));
     return installation;
   }
 
