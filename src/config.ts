@@ -194,9 +194,18 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
 
 function readTree(path: string): Tree {
   const text = readIfPresent(path);
-  const tree: unknown = text === undefined ? {} : parse(text);
+  const tree: unknown = text === undefined ? {} : parseYaml(path, text);
   if (typeof tree === 'object' && tree !== null && !Array.isArray(tree)) return tree as Tree;
   throw new KmsError('internal', `configuration: ${path} holds no settings`);
+}
+
+/** @throws KmsError `internal` naming where it came from */
+function parseYaml(from: string, text: string): unknown {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new KmsError('internal', `configuration: ${from}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function readIfPresent(path: string): string | undefined {
@@ -219,7 +228,7 @@ function withEnvironment(tree: Tree, environment: Readonly<Record<string, string
 
 /** Lists are separated by commas, and those of objects are YAML, which JSON is too. */
 function valueOf(path: string, value: string): unknown {
-  if (path.startsWith('access.')) return parse(value);
+  if (path.startsWith('access.')) return parseYaml(variableName(path), value);
   return path.endsWith('addresses') ? value.split(',') : value;
 }
 

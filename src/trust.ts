@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { configuredIssuer, type KeySource } from './auth/configured-issuer.ts';
+import type { KeySource } from './auth/configured-issuer.ts';
 import { type ExternalAuthority, externalAuthority, externalIssuer } from './auth/external-authority.ts';
 import type { TokenIssuer } from './auth/access-token.ts';
 import { authority } from './auth/client-certificate.ts';
@@ -33,7 +33,9 @@ export async function openTrust(config: Config, { kind }: Pick<Installation, 'ki
   };
 }
 
-function openIssuer(config: Config, of: IssuerConfig): Promise<TokenIssuer> {
+async function openIssuer(config: Config, of: IssuerConfig): Promise<TokenIssuer> {
+  // With it comes jose, which no start needs to load that has no issuer configured.
+  const { configuredIssuer } = await import('./auth/configured-issuer.ts');
   const endpoint = endpointOf(config);
   return configuredIssuer({
     iss: of.issuer,

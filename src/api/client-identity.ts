@@ -7,13 +7,15 @@
 import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import { readAccessToken, type TokenIssuer } from '../auth/access-token.ts';
-import type { Principal } from '../auth/principal.ts';
+import { credentialName, type Principal } from '../auth/principal.ts';
 import { type Authority, type CertificateFacts, readCertificate } from '../auth/client-certificate.ts';
 import type { ExternalAuthority } from '../auth/external-authority.ts';
 import { KmsError } from '../errors.ts';
 import type { Gate } from '../keys/access.ts';
 
-type Presented = CertificateFacts | 'none' | 'invalid';
+/** Of a CA of the operator's own: with the name that it is mapped to, null where it has none. */
+type Known = CertificateFacts & { readonly mapped: { readonly by: ExternalAuthority; readonly subject: string | null } | null };
+type Presented = Known | 'none' | 'invalid';
 
 export interface IdentitySources {
   /** Our access CA. */
@@ -55,22 +57,21 @@ export class ClientIdentity {
     return { method: 'token', issuer, subject, memberships, vaultId, credential: id };
   }
 
-  async #ofCertificate(presented: CertificateFacts | 'invalid'): Promise<Principal> {
+  async #ofCertificate(presented: Known | 'invalid'): Promise<Principal> {
     if (presented === 'invalid') {
       throw refused('the client certificate was not issued by a CA that this KMS accepts', 'certificate-issuer');
     }
     const now = this.#now();
     if (now < presented.notBeforeMs) throw refused('the client certificate is not valid yet', 'certificate-not-yet-valid');
     if (now >= presented.notAfterMs) throw refused('the client certificate has expired', 'certificate-expired');
-    const external = this.#sources.authorities.find(({ keyHash }) => keyHash === presented.issuerKeyHash);
-    return external === undefined ? this.#gate.entrance.identify(presented) : this.#ofExternal(external, presented);
+    return presented.mapped === null ? this.#gate.entrance.identify(presented) : this.#ofExternal(presented.mapped, presented);
   }
 
-  async #ofExternal({ issuer, vault, subjectOf }: ExternalAuthority, presented: CertificateFacts): Promise<Principal> {
-    const subject = await subjectOf(presented, this.#now());
-    const vaultId = vault === null ? null : await this.#gate.entrance.idOfVault(vault);
-    const credential = `${presented.issuerKeyHash.slice(0, 16)}:${presented.serial}`;
-    return { method: 'certificate', issuer, subject, memberships: [], vaultId, credential };
+  async #ofExternal({ by, subject }: NonNullable<Known['mapped']>, { issuerKeyHash, serial }: CertificateFacts): Promise<Principal> {
+    await by.assertNotRevoked(serial, this.#now());
+    if (subject === null) throw refused('the client certificate is not acceptable', 'certificate-subject');
+    const vaultId = by.vault === null ? null : await this.#gate.entrance.idOfVault(by.vault);
+    return { method: 'certificate', issuer: by.issuer, subject, memberships: [], vaultId, credential: credentialName(issuerKeyHash, serial) };
   }
 
   #presented(socket: TLSSocket): Presented {
@@ -87,7 +88,10 @@ export class ClientIdentity {
     if (certificate === undefined) return 'none';
     if (!socket.authorized) return 'invalid';
     const { accessCa, authorities } = this.#sources;
-    return readCertificate(certificate.raw, [accessCa, ...authorities]) ?? 'invalid';
+    const facts = readCertificate(certificate.raw, [accessCa, ...authorities]);
+    if (facts === undefined) return 'invalid';
+    const by = authorities.find(({ keyHash }) => keyHash === facts.issuerKeyHash);
+    return { ...facts, mapped: by === undefined ? null : { by, subject: by.subjectOf(certificate.raw) } };
   }
 }
 

@@ -10,9 +10,7 @@ import type { Holder } from '../keys/key.ts';
 import { MEMBERSHIPS_MAX } from './principal.ts';
 
 /** Signatures that can be checked with a public key; there is no other kind here. */
-export const TOKEN_ALGORITHMS = ['ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'EdDSA'] as const;
-
-export type TokenAlgorithm = (typeof TOKEN_ALGORITHMS)[number];
+export type TokenAlgorithm = `${'ES' | 'RS' | 'PS'}${256 | 384 | 512}` | 'EdDSA';
 
 export interface TokenHeader {
   readonly alg: string;

@@ -9,23 +9,24 @@ const CURVES: readonly string[] = ['prime256v1', 'secp384r1', 'secp521r1'];
 const RSA_BITS = { min: 2048, max: 4096 } as const;
 
 /**
+ * @param field that named it, for errors
  * @param text PEM
  * @returns SubjectPublicKeyInfo, DER
  * @throws KmsError `invalid-field` for what is no request, is not signed by its own key, or holds a key that is not accepted
  */
-export async function readCertificateRequest(text: string): Promise<Uint8Array> {
-  const request = parse(text);
-  if (!(await isSigned(request))) throw invalidField('--csr', 'expected a request that is signed by its own key');
+export async function readCertificateRequest(field: string, text: string): Promise<Uint8Array> {
+  const request = parse(field, text);
+  if (!(await isSigned(request))) throw invalidField(field, 'expected a request that is signed by its own key');
   const spki = new Uint8Array(request.publicKey.rawData);
-  assertAcceptable(createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' }));
+  assertAcceptable(field, createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' }));
   return spki;
 }
 
-function parse(text: string): Pkcs10CertificateRequest {
+function parse(field: string, text: string): Pkcs10CertificateRequest {
   try {
     return new Pkcs10CertificateRequest(text);
   } catch {
-    throw invalidField('--csr', 'expected a certificate signing request (PKCS#10), PEM');
+    throw invalidField(field, 'expected a certificate signing request (PKCS#10), PEM');
   }
 }
 
@@ -38,8 +39,8 @@ async function isSigned(request: Pkcs10CertificateRequest): Promise<boolean> {
 }
 
 /** @throws KmsError `invalid-field` */
-function assertAcceptable({ asymmetricKeyType, asymmetricKeyDetails: { namedCurve = '', modulusLength = 0 } = {} }: KeyObject): void {
+function assertAcceptable(field: string, { asymmetricKeyType, asymmetricKeyDetails: { namedCurve = '', modulusLength = 0 } = {} }: KeyObject): void {
   if (asymmetricKeyType === 'ec' && CURVES.includes(namedCurve)) return;
   if (asymmetricKeyType === 'rsa' && modulusLength >= RSA_BITS.min && modulusLength <= RSA_BITS.max) return;
-  throw invalidField('--csr', `expected a key on P-256, P-384 or P-521, or RSA of ${RSA_BITS.min} to ${RSA_BITS.max} bits`);
+  throw invalidField(field, `expected a key on P-256, P-384 or P-521, or RSA of ${RSA_BITS.min} to ${RSA_BITS.max} bits`);
 }

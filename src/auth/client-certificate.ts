@@ -8,8 +8,6 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { SubjectAlternativeNameExtension, X509Certificate as Parsed } from '@peculiar/x509';
 
 export interface CertificateFacts {
-  /** DER. */
-  readonly raw: Uint8Array;
   /** SHA-256 of the issuing CA's SubjectPublicKeyInfo, hex. */
   readonly issuerKeyHash: string;
   /** Lower-case hex without leading zeros. */
@@ -29,11 +27,8 @@ export interface Authority {
 /** @throws TypeError and its kin for what is no certificate */
 export function authority(pem: string): Authority {
   const certificate = new X509Certificate(pem);
-  return { certificate, keyHash: keyHashOf(certificate) };
-}
-
-function keyHashOf({ publicKey }: X509Certificate): string {
-  return createHash('sha256').update(publicKey.export({ format: 'der', type: 'spki' })).digest('hex');
+  const spki = certificate.publicKey.export({ format: 'der', type: 'spki' });
+  return { certificate, keyHash: createHash('sha256').update(spki).digest('hex') };
 }
 
 /** Extended key usage (RFC 5280 §4.2.1.12); a certificate without any is for no client. */
@@ -60,7 +55,6 @@ export function readCertificate(raw: Uint8Array, authorities: readonly Authority
   );
   if (issuer === undefined || !isForClients(certificate)) return undefined;
   return {
-    raw,
     issuerKeyHash: issuer.keyHash,
     serial: canonicalSerial(certificate.serialNumber),
     okmsDomain: okmsDomain(raw),

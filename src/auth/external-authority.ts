@@ -8,7 +8,7 @@ import { webcrypto } from 'node:crypto';
 import { SubjectAlternativeNameExtension, X509Certificate as Parsed, X509Crl } from '@peculiar/x509';
 import { KmsError } from '../errors.ts';
 import { isPrintable } from './access-token.ts';
-import { type Authority, authority, canonicalSerial, type CertificateFacts } from './client-certificate.ts';
+import { type Authority, authority, canonicalSerial } from './client-certificate.ts';
 import { ReloadedFile } from './reloaded-file.ts';
 
 /** Where the subject of a principal stands in its certificate. */
@@ -28,8 +28,10 @@ export interface ExternalAuthority extends Authority {
   /** Names principals; made of the CA's key, as another CA may have its name. */
   readonly issuer: string;
   readonly vault: string | null;
-  /** @throws KmsError `unauthenticated` for a certificate that names no subject, or was revoked, or nobody can tell */
-  readonly subjectOf: (facts: CertificateFacts, nowMs: number) => Promise<string>;
+  /** Parses the certificate. @param raw DER @returns null for one that names none, or several */
+  readonly subjectOf: (raw: Uint8Array) => string | null;
+  /** @throws KmsError `unauthenticated` for a certificate that was revoked, or nobody can tell */
+  readonly assertNotRevoked: (serial: string, nowMs: number) => Promise<void>;
 }
 
 /**
@@ -44,9 +46,9 @@ export async function externalAuthority(settings: AuthoritySettings, staleCrl: '
     ...ca,
     issuer: externalIssuer(ca),
     vault,
-    subjectOf: async (facts, nowMs) => {
-      if (crl !== null) assertNotRevoked(await crl.current(), facts.serial, nowMs, staleCrl);
-      return subjectIn(facts.raw, subject);
+    subjectOf: (raw) => subjectIn(raw, subject),
+    assertNotRevoked: async (serial, nowMs) => {
+      if (crl !== null) assertNotRevoked(await crl.current(), serial, nowMs, staleCrl);
     },
   };
 }
@@ -75,14 +77,13 @@ function assertNotRevoked({ revoked, nextUpdateMs }: Crl, serial: string, nowMs:
 }
 
 /** The only one of its kind: two could mean two different callers. */
-function subjectIn(raw: Uint8Array, source: SubjectSource): string {
+function subjectIn(raw: Uint8Array, source: SubjectSource): string | null {
   const certificate = new Parsed(new Uint8Array(raw));
   const names = source === 'cn'
     ? certificate.subjectName.getField('CN')
     : alternativeNames(certificate).filter(({ type }) => type === (source === 'uri' ? 'url' : source)).map(({ value }) => value);
   const [subject] = names;
-  if (names.length !== 1 || !isPrintable(subject)) throw refused(`certificate-subject-${source}`);
-  return subject;
+  return names.length === 1 && isPrintable(subject) ? subject : null;
 }
 
 function alternativeNames(certificate: Parsed): readonly { readonly type: string; readonly value: string }[] {

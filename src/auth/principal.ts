@@ -15,6 +15,11 @@ export interface Principal {
   readonly credential: string;
 }
 
+/** How the audit names a certificate. */
+export function credentialName(issuerKeyHash: string, serial: string): string {
+  return `${issuerKeyHash.slice(0, 16)}:${serial}`;
+}
+
 /** As many groups as Entra ID puts into a token. */
 export const MEMBERSHIPS_MAX = 200;
 

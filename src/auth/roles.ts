@@ -66,10 +66,15 @@ export function findBuiltInRole(text: string): Role | undefined {
   return BUILT_IN_ROLES.find(({ slug, name, id }) => [slug, name.toLowerCase(), id].includes(wanted));
 }
 
-/** @param text as `findBuiltInRole`, or name or id of a custom role @returns what an assignment stores; undefined for a role nobody knows */
-export function findRole(text: string, custom: readonly CustomRole[] = []): string | undefined {
+/**
+ * @param text as `findBuiltInRole`, or name or id of a custom role
+ * @param vaultId where it is to count, null for every vault: a role of another vault counts nowhere else
+ * @returns what an assignment stores; undefined for a role nobody knows there
+ */
+export function findRole(text: string, custom: readonly CustomRole[], vaultId: string | null): string | undefined {
   const wanted = text.toLowerCase();
-  return findBuiltInRole(text)?.slug ?? custom.find(({ id, name }) => id === wanted || name.toLowerCase() === wanted)?.id;
+  const there = custom.filter((role) => role.vaultId === null || role.vaultId === vaultId);
+  return findBuiltInRole(text)?.slug ?? there.find(({ id, name }) => id === wanted || name.toLowerCase() === wanted)?.id;
 }
 
 export function covers(permissions: Permissions, permission: Permission): boolean {

@@ -1,9 +1,10 @@
 /** `kms cert`: the access certificates of an installation. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { ACCESS_DAYS_MAX } from '../auth/issue-certificate.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { writeWhole } from '../home.ts';
-import { DAYS_MAX, IDENTITIES_MAX, type Issue, issueCredential, listCredentials, type ListedCredential, makeCrl, revoke } from './certificates.ts';
+import { IDENTITIES_MAX, type Issue, issueCredential, listCredentials, type ListedCredential, makeCrl, revoke } from './certificates.ts';
 import { type Output, outputOption, print } from './output.ts';
 import { collect, withRoles } from './roles.ts';
 
@@ -17,7 +18,7 @@ export function certificateCommands(kms: Command, finish: (code: number) => void
     .addOption(new Option('--type <type>', 'of the key that is made for it').choices(['ecdsa', 'rsa']).default('ecdsa'))
     .option('--csr <file>', 'instead: the request of somebody who has a key (PKCS#10, PEM)')
     .option('--identity <urn>', `what it also speaks for; repeatable, at most ${IDENTITIES_MAX}`, collect, [])
-    .option('--days <days>', `how long it is valid, at most ${DAYS_MAX}`, days, DAYS_MAX)
+    .option('--days <days>', `how long it is valid, at most ${ACCESS_DAYS_MAX}`, days, ACCESS_DAYS_MAX)
     .option('--p12-password-file <file>', 'also write PKCS#12, under the password in this file')
     .addOption(outputOption())
     .action(async (options: Issue & Output) => {
@@ -45,7 +46,7 @@ export function certificateCommands(kms: Command, finish: (code: number) => void
 
 function days(text: string): number {
   const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-  if (value < 1 || value > DAYS_MAX) throw new InvalidArgumentError(`expected days from 1 to ${DAYS_MAX}`);
+  if (value < 1 || value > ACCESS_DAYS_MAX) throw new InvalidArgumentError(`expected days from 1 to ${ACCESS_DAYS_MAX}`);
   return value;
 }
 

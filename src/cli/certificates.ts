@@ -1,10 +1,10 @@
 /** Access certificates of the OKMS shape (okms-rest-api §4.1, §4.5), signed in the HSM. Servers may run beside it. */
 
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { isPrintable } from '../auth/access-token.ts';
 import { authority, canonicalSerial } from '../auth/client-certificate.ts';
-import type { Issuer } from '../auth/issue-certificate.ts';
+import { readCertificateRequest } from '../auth/certificate-request.ts';
+import { issueAccessCertificate, issueCrl, type Issuer } from '../auth/issue-certificate.ts';
 import { issuerOf } from '../auth/principal.ts';
 import type { Config } from '../config.ts';
 import { internalKey } from '../crypto/internal-keys.ts';
@@ -14,9 +14,10 @@ import type { Credential } from '../keys/key.ts';
 import { tokenSigner } from '../server-certificate.ts';
 import { type CertificateFiles, credentialId, filesFor, removeFiles, writeCertificate } from './certificate-files.ts';
 import { assertSubject } from './dev-issuer.ts';
+import { p12Password, readGiven } from './given-files.ts';
 import { writePkcs12 } from './pkcs12.ts';
 import { changingSession, recorded } from './recorded.ts';
-import { assignRoles, type Roles, vaultNamed } from './roles.ts';
+import { type Roles, rolesFor, vaultNamed } from './roles.ts';
 import { type Access, openVerified, type Session, withAccess } from './session.ts';
 
 export interface Issue extends Roles {
@@ -30,7 +31,6 @@ export interface Issue extends Roles {
 }
 
 export const IDENTITIES_MAX = 25;
-export const DAYS_MAX = 365;
 const CRL_DAYS = 7;
 
 interface Issued {
@@ -48,12 +48,12 @@ export function issueCredential(config: Config, options: Issue): Promise<Issued>
 
 async function issue(session: Session, options: Issue): Promise<Issued> {
   const { subject, out, identity: identities } = options;
+  const holder = { method: 'certificate', issuer: issuerOf(session.installation.id), subject } as const;
+  const roles = await rolesFor(session, holder, options);
   const { id: vaultId } = await vaultNamed(session, options.vault);
-  const password = passwordIn(options);
+  const password = p12Password('--p12-password-file', options.p12PasswordFile, options.csr === undefined);
   const files = filesFor(out, subject);
   const { key, publicKey } = await keyFor(options);
-  // A second of loading that other commands do not need.
-  const { issueAccessCertificate } = await import('../auth/issue-certificate.ts');
   const issuer = accessCa(session);
   const now = Date.now();
   const made = await issueAccessCertificate(issuer, vaultId, publicKey, { fromMs: now, days: options.days });
@@ -65,8 +65,7 @@ async function issue(session: Session, options: Issue): Promise<Issued> {
   try {
     writeCertificate(out, id, files, made.pem, key);
     if (password !== null) writePkcs12({ ...files, ca: paths.accessCa(session.config.home), out: files.p12 }, subject, password);
-    await assignRoles(session, { method: 'certificate', issuer: issuerOf(session.installation.id), subject }, options);
-    await add(session, credential, id);
+    await add(session, credential, roles, id);
   } catch (error) {
     removeFiles(out, id, files);
     throw error;
@@ -74,44 +73,27 @@ async function issue(session: Session, options: Issue): Promise<Issued> {
   return { id, subject, files: { certificate: files.certificate, ...(key !== null && { key: files.key }), ...(password !== null && { p12: files.p12 }) } };
 }
 
-async function add(session: Session, credential: Omit<Credential, 'revision'>, id: string): Promise<void> {
+type Given = Parameters<Session['store']['addCredential']>;
+
+/** Certificate and roles are there together, or neither is. */
+async function add(session: Session, credential: Given[0], roles: Given[1], id: string): Promise<void> {
   const requestId = randomUUID();
-  await session.store.addCredential(credential, requestId);
+  await session.store.addCredential(credential, roles, requestId);
   const { subject, vaultId, identities, notAfterMs } = credential;
   await recorded(session, {
     event: 'certificate.issue', requestId, vault: vaultId,
-    detail: { certificate: id, subject, identities: identities.join(' '), notAfterMs },
+    detail: { certificate: id, subject, identities: identities.join(' '), roles: roles.map(({ role }) => role).join(' '), notAfterMs },
   });
 }
 
 /** @returns the private half as PKCS#8, PEM; null where it stays with whoever made the request */
 async function keyFor({ csr, type }: Issue): Promise<{ readonly key: string | null; readonly publicKey: Uint8Array }> {
-  if (csr !== undefined) {
-    const { readCertificateRequest } = await import('../auth/certificate-request.ts');
-    return { key: null, publicKey: await readCertificateRequest(readText('--csr', csr)) };
-  }
+  if (csr !== undefined) return { key: null, publicKey: await readCertificateRequest('--csr', readGiven('--csr', csr)) };
   const { privateKey, publicKey } = type === 'rsa'
     ? generateKeyPairSync('rsa', { modulusLength: 3072 })
     : generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const key = privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
   return { key, publicKey: publicKey.export({ format: 'der', type: 'spki' }) };
-}
-
-/** @throws KmsError `invalid-field` */
-function passwordIn({ p12PasswordFile: file, csr }: Issue): string | null {
-  if (file === undefined) return null;
-  if (csr !== undefined) throw invalidField('--p12-password-file', 'not possible with --csr: the key is not here');
-  const [password = ''] = readText('--p12-password-file', file).split('\n');
-  if (password === '') throw invalidField('--p12-password-file', 'expected a password in its first line');
-  return password;
-}
-
-function readText(option: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw invalidField(option, `${file} cannot be read: ${(error as NodeJS.ErrnoException).code ?? ''}`);
-  }
 }
 
 function assertIdentities(identities: readonly string[]): void {
@@ -155,7 +137,6 @@ export function makeCrl(config: Config): Promise<string> {
   return withAccess(config, async (access) => {
     await openVerified(access);
     const revoked = (await access.store.credentials()).flatMap(({ serial, revokedMs }) => (revokedMs === null ? [] : [{ serial, revokedMs }]));
-    const { issueCrl } = await import('../auth/issue-certificate.ts');
     return issueCrl(accessCa(access), revoked, { fromMs: Date.now(), days: CRL_DAYS });
   });
 }

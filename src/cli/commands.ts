@@ -15,13 +15,9 @@ import { certificateCommands } from './certificate-commands.ts';
 import { explainCommand } from './explain.ts';
 import { policyCommands } from './policy.ts';
 import { roleCommands } from './role-commands.ts';
+import { collect } from './roles.ts';
 import { addTransferCommands } from './transfer-commands.ts';
 import { vaultCommands } from './vault.ts';
-
-/** An option that may be said several times. */
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value];
-}
 
 interface Init {
   readonly dev?: boolean;
@@ -44,7 +40,7 @@ async function init(options: Init): Promise<number> {
 }
 
 async function initProduction(home: string, from: string | undefined): Promise<number> {
-  tell(await initialise(home, from === undefined ? await planFromTerminal() : planFromFile(from), say));
+  tell(await initialise(home, from === undefined ? await planFromTerminal() : await planFromFile(from), say));
   return 0;
 }
 

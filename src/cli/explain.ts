@@ -10,7 +10,7 @@ import { paths } from '../home.ts';
 import type { Permission } from '../keys/key.ts';
 import { ALL_PERMISSIONS } from '../keys/permission-names.ts';
 import { type Output, outputOption, print } from './output.ts';
-import { readPolicy } from './role-commands.ts';
+import { type Policy, readPolicy } from './role-commands.ts';
 
 export interface Explanation {
   readonly event: string;
@@ -37,6 +37,7 @@ const RULES: Readonly<Record<string, string>> = {
   'certificate-issuer': 'the client certificate is of no CA that is accepted, or not for clients',
   'certificate-not-yet-valid': 'the client certificate is not valid yet',
   'certificate-expired': 'the client certificate has expired',
+  'certificate-subject': 'the client certificate names no subject of the configured kind, or several',
   'certificate-unknown': 'the client certificate is of the access CA, but no kms cert issue made it known',
   'certificate-revoked': 'the client certificate is revoked',
   'certificate-domain': 'the client certificate names another OKMS domain than it was issued for',
@@ -74,11 +75,15 @@ export function explainCommand(kms: Command, finish: (code: number) => void): vo
 /** One for each record of the request. @throws KmsError `not-found` */
 export async function explain(config: Config, requestId: string): Promise<readonly Explanation[]> {
   const records = await findRequest(paths.audit(config.home), requestId);
-  if (records.length > 0) return Promise.all(records.map((record) => explained(config, record)));
+  if (records.length > 0) {
+    // It takes a login, and is asked for once.
+    const policy = records.some((record) => permissionIn(record) !== null) ? await policyOrNull(config) : null;
+    return records.map((record) => explained(record, policy));
+  }
   throw new KmsError('not-found', `the audit of this host has no request ${requestId}: of many refusals of one kind in a second it holds the first, and how many they were`);
 }
 
-async function explained(config: Config, record: AuditRecord): Promise<Explanation> {
+function explained(record: AuditRecord, policy: Policy | null): Explanation {
   const { event, result, reason, wall, principal, vault, key, detail } = record;
   const permission = permissionIn(record);
   return {
@@ -91,7 +96,7 @@ async function explained(config: Config, record: AuditRecord): Promise<Explanati
     rule: permission === null ? ruleOf(reason, detail?.['rule']) : `nobody gave the caller a role with ${permission} there`,
     permission,
     roles: permission === null ? [] : BUILT_IN_ROLES.filter(({ permissions }) => covers(permissions, permission)).map(({ slug }) => slug),
-    has: permission === null || principal === undefined ? null : await rolesOf(config, principal),
+    has: permission === null || principal === undefined || policy === null ? null : rolesOf(policy, principal),
   };
 }
 
@@ -108,12 +113,16 @@ function ruleOf(reason: string | undefined, rule: unknown): string | null {
 }
 
 /** The roles that count for everybody who explains: those of the moment, not of the request. */
-async function rolesOf(config: Config, { method, issuer, subject }: NonNullable<AuditRecord['principal']>): Promise<readonly string[] | null> {
+function rolesOf({ assignments, custom }: Policy, { method, issuer, subject }: NonNullable<AuditRecord['principal']>): readonly string[] {
+  return assignments
+    .filter((of) => of.method === method && of.issuer === issuer && of.subject === subject)
+    .map(({ role }) => custom.find(({ id }) => id === role)?.name ?? role);
+}
+
+/** The audit is enough to explain: HSM and store need not answer. */
+async function policyOrNull(config: Config): Promise<Policy | null> {
   try {
-    const { assignments, custom } = await readPolicy(config);
-    return assignments
-      .filter((of) => of.method === method && of.issuer === issuer && of.subject === subject)
-      .map(({ role }) => custom.find(({ id }) => id === role)?.name ?? role);
+    return await readPolicy(config);
   } catch {
     return null;
   }

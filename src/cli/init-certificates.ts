@@ -5,7 +5,6 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 import { authority } from '../auth/client-certificate.ts';
-import { readCertificateRequest } from '../auth/certificate-request.ts';
 import {
   type Issuer,
   issueAccessCertificate,
@@ -50,16 +49,16 @@ export async function makeServerCertificate(home: string, issuer: Issuer, names:
   await writeServerCertificate(home, issuer, names, writeKeyPair(paths.serverKey(home)), fromMs);
 }
 
-/** Writes admin.pem, and admin.key unless somebody has it. @returns the row by which the server knows the certificate @throws KmsError `invalid-field` */
+/** Writes admin.pem, and admin.key unless somebody has it. @returns the row by which the server knows the certificate */
 export async function issueAdministrator(
   home: string,
   issuer: Issuer,
   vaultId: string,
-  { subject, request, days }: Administrator,
+  { subject, publicKey, days }: Administrator,
   fromMs: number,
 ): Promise<Omit<Credential, 'revision'>> {
-  const publicKey = request === null ? writeKeyPair(paths.client(home, 'admin.key')) : await readCertificateRequest(request);
-  const issued = await issueAccessCertificate(issuer, vaultId, publicKey, { fromMs, days });
+  const certified = publicKey ?? writeKeyPair(paths.client(home, 'admin.key'));
+  const issued = await issueAccessCertificate(issuer, vaultId, certified, { fromMs, days });
   writeWhole(paths.client(home, 'admin.pem'), issued.pem, 0o644);
   return {
     issuerKeyHash: authority(issuer.certificate).keyHash,

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { loadConfig } from '../config.ts';
 import { paths, writeWhole } from '../home.ts';
 import type { Plan } from './init-plan.ts';
 
@@ -46,11 +47,11 @@ export const SETTINGS_HEADER = `# Settings of this installation's host. What is 
 # each can also be given in the environment, as KMS_SERVER_PROCESSES for server.processes.
 `;
 
-/** Existing settings stay. */
-export function writeSettings(home: string, tokenLabel: string, { hsm, ...others }: Plan['settings']): void {
+/** @param existing what becomes of settings that are there: all but the host's id may be what a run that failed was told */
+export function writeSettings(home: string, tokenLabel: string, { hsm, ...others }: Plan['settings'], existing: 'keep' | 'replace'): void {
   const path = join(home, 'kms.yaml');
-  if (existsSync(path)) return;
-  const hostId = randomBytes(8).toString('hex');
+  if (existsSync(path) && existing === 'keep') return;
+  const hostId = existsSync(path) ? loadConfig({ KMS_HOME: home }).hostId : randomBytes(8).toString('hex');
   writeWhole(path, SETTINGS_HEADER + stringify({ hostId, hsm: { ...hsm, tokenLabel }, ...others }), 0o600);
 }
 

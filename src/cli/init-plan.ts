@@ -1,5 +1,6 @@
 /** What `kms init` makes: one plan for development, which knows everything, and one for production, which is told. */
 
+import { ACCESS_DAYS_MAX } from '../auth/issue-certificate.ts';
 import type { Installation, InternalKeyName } from '../keys/key.ts';
 import type { VaultSpec } from '../keys/vaults.ts';
 
@@ -34,8 +35,8 @@ export interface TokenPlan {
 
 export interface Administrator {
   readonly subject: string;
-  /** PKCS#10, PEM; null for a key that is made here. */
-  readonly request: string | null;
+  /** SubjectPublicKeyInfo, DER, of somebody who has the key; null for a key that is made here. */
+  readonly publicKey: Uint8Array | null;
   readonly days: number;
   /** Null for no PKCS#12. */
   readonly p12Password: string | null;
@@ -69,6 +70,6 @@ export function devPlan(soPinFile: string, storeUrl: string): Plan {
     ],
     names: [],
     serverCa: 'KMS development server CA',
-    administrator: { subject: 'admin', request: null, days: 365, p12Password: DEV_P12_PASSWORD },
+    administrator: { subject: 'admin', publicKey: null, days: ACCESS_DAYS_MAX, p12Password: DEV_P12_PASSWORD },
   };
 }

@@ -64,7 +64,7 @@ function assertSame(there: Plan['kind'], asked: Plan['kind']): void {
 /** @returns whether there was no installation before */
 async function makeOrFinish(home: string, plan: Plan, say: Say): Promise<boolean> {
   const pending = pendingInstallation(home, plan);
-  writeSettings(home, pending.tokenLabel, plan.settings);
+  writeSettings(home, pending.tokenLabel, plan.settings, plan.kind === 'prod' ? 'replace' : 'keep');
   const config = loadConfig({ ...process.env, KMS_HOME: home });
   await migrateStore(config);
   const store = await openStore(config, 'init');
@@ -101,12 +101,22 @@ function pendingInstallation(home: string, { kind, token }: Plan): Pending {
   if (existsSync(path)) {
     const begun = JSON.parse(readFileSync(path, 'utf8')) as Pending;
     assertSame(begun.kind, kind);
-    return begun;
+    return keep(path, { ...begun, tokenLabel: sameLabel(begun, token) });
   }
   const installation = randomUUID();
   const pending = { installation, tokenLabel: token.label ?? `kms-${installation.slice(0, 8)}`, kind };
+  return keep(path, pending);
+}
+
+function keep(path: string, pending: Pending): Pending {
   writeWhole(path, JSON.stringify(pending), 0o600);
   return pending;
+}
+
+/** A token that was to be made may have been: it is finished. One that was looked for may be another. */
+function sameLabel({ tokenLabel }: Pending, { label, soPinFile }: Plan['token']): string {
+  if (label === null || label === tokenLabel || soPinFile === null) return label ?? tokenLabel;
+  throw new KmsError('conflict', `a run was interrupted that was making the token ${tokenLabel}: finish it with that label, or begin with an empty home`);
 }
 
 /** The port may have been changed since. */

@@ -1,7 +1,7 @@
 /** PKCS#12 (RFC 7292), so that browsers and Java can take a certificate with its key. */
 
 import { spawnSync } from 'node:child_process';
-import { renameSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { KmsError } from '../errors.ts';
 
 /** Paths. */
@@ -23,6 +23,10 @@ export function writePkcs12({ key, certificate, ca, out }: Pkcs12Files, name: st
     ['pkcs12', '-export', '-inkey', key, '-in', certificate, '-certfile', ca, '-name', name, '-out', `${out}.new`, '-passout', 'stdin'],
     { input: `${password}\n`, encoding: 'utf8' },
   );
-  if (run.status !== 0) throw new KmsError('internal', `openssl pkcs12 failed: ${run.stderr || String(run.error)}`);
-  renameSync(`${out}.new`, out);
+  if (run.status === 0) {
+    renameSync(`${out}.new`, out);
+    return;
+  }
+  rmSync(`${out}.new`, { force: true });
+  throw new KmsError('internal', `openssl pkcs12 failed: ${run.stderr || String(run.error)}`);
 }

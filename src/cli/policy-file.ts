@@ -11,7 +11,7 @@ import { invalidField } from '../errors.ts';
 import type { Assignment, CustomRole } from '../keys/key.ts';
 import { readAccessPolicy, readPermissions } from '../keys/permission-names.ts';
 import type { PolicyChange } from '../store/store.ts';
-import { type HolderContext, holderOf } from './holders.ts';
+import { type HolderContext, type HolderNames, holderOf } from './holders.ts';
 import { customRole, keyIn, type Policy } from './role-commands.ts';
 import { assertOwned, knownRole, vaultNamed } from './roles.ts';
 import type { Session } from './session.ts';
@@ -62,9 +62,11 @@ export async function policyChange(file: PolicyFile, now: Policy, place: Place):
   const wantedRoles = file.roles.map(({ name, description, permissions }) => customRole(name, description, readPermissions(permissions), now.custom));
   const known = [...wantedRoles.map((role) => ({ ...role, revision: 0 })), ...now.custom.filter(({ vaultId }) => vaultId !== null)];
   const wanted: Wanted[] = [];
-  for (const { role, vault, key, ...names } of file.assignments) wanted.push(await assignmentOf(place, names, knownRole(role, known), vault, key));
+  for (const { role, vault, key, ...names } of file.assignments) {
+    wanted.push(await assignmentOf(place, names, (vaultId) => knownRole(role, known, vaultId), vault, key));
+  }
   for (const { keys, vault, ...names } of file.accessPolicies) {
-    wanted.push({ ...(await assignmentOf(place, names, ACCESS_POLICY, vault, undefined)), permissions: readAccessPolicy(keys) });
+    wanted.push({ ...(await assignmentOf(place, names, () => ACCESS_POLICY, vault, undefined)), permissions: readAccessPolicy(keys) });
   }
   assertOwned(wanted);
   return {
@@ -76,11 +78,17 @@ export async function policyChange(file: PolicyFile, now: Policy, place: Place):
   };
 }
 
-async function assignmentOf(place: Place, names: Parameters<typeof holderOf>[0], role: string, vault: string, key: string | undefined): Promise<Wanted> {
+async function assignmentOf(
+  place: Place,
+  names: HolderNames,
+  roleIn: (vaultId: string | null) => string,
+  vault: string,
+  key: string | undefined,
+): Promise<Wanted> {
   const vaultId = vault === '*' ? null : (await vaultNamed(place, vault)).id;
   if (vaultId === null && key !== undefined) throw invalidField('key', 'expected none with vault: "*"');
   const keyId = vaultId === null || key === undefined ? null : await keyIn(place, vaultId, key);
-  return { id: randomUUID(), ...holderOf(names, place), role, permissions: null, vaultId, keyId, createdMs: Date.now() };
+  return { id: randomUUID(), ...holderOf(names, place), role: roleIn(vaultId), permissions: null, vaultId, keyId, createdMs: Date.now() };
 }
 
 function sameRole(left: Omit<CustomRole, 'revision'>, right: Omit<CustomRole, 'revision'>): boolean {

@@ -1,12 +1,12 @@
 /** `kms policy`: shows the difference between a policy file and what is there, and makes it so. */
 
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
-import { invalidField, KmsError } from '../errors.ts';
+import { KmsError } from '../errors.ts';
 import type { PolicyChange } from '../store/store.ts';
 import { confirmed } from './confirm.ts';
+import { readGiven } from './given-files.ts';
 import { print } from './output.ts';
 import { policyChange, readPolicyFile } from './policy-file.ts';
 import { changingSession, recorded } from './recorded.ts';
@@ -30,7 +30,7 @@ export function policyCommands(kms: Command, finish: (code: number) => void): vo
 
 /** @throws KmsError `invalid-field`, `not-found`; `conflict` when nobody confirmed, and when nobody would be owner any more */
 export async function applyPolicy(config: Config, path: string, { yes = false, dryRun = false }: { yes?: boolean; dryRun?: boolean }): Promise<void> {
-  const file = readPolicyFile(readText(path));
+  const file = readPolicyFile(readGiven('FILE', path));
   await changingSession(config, async (session) => {
     const now = await policyIn(session);
     const change = await policyChange(file, now, session);
@@ -56,12 +56,4 @@ function difference({ define, assign, withdraw, forget }: Required<PolicyChange>
     ...assignments.filter(({ id }) => withdraw.includes(id)).map((of) => `- ${formatAssignment(of, roles, vaults)}`),
     ...custom.filter(({ id }) => forget.includes(id)).map((role) => roleLine('-', role)),
   ];
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw invalidField('FILE', `${path} cannot be read: ${(error as NodeJS.ErrnoException).code ?? ''}`);
-  }
 }

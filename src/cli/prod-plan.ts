@@ -1,13 +1,16 @@
 /** What a production installation is told, in a file or at the terminal. Secrets come from files of their own. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { isPrintable } from '../auth/access-token.ts';
+import { readCertificateRequest } from '../auth/certificate-request.ts';
+import { ACCESS_DAYS_MAX } from '../auth/issue-certificate.ts';
 import { invalidField } from '../errors.ts';
 import { newVault } from '../keys/vaults.ts';
+import { p12Password, readGiven } from './given-files.ts';
 import type { Plan } from './init-plan.ts';
 import { assertNoPassword } from './join.ts';
 
@@ -48,7 +51,7 @@ const schema = z.strictObject({
     subject: z.string().refine(isPrintable, { error: 'expected 1 to 256 printable characters' }).default('admin'),
     /** File with a certificate signing request, PKCS#10; without it a key is made. */
     csr: path.optional(),
-    days: z.int().min(1).max(365).default(365),
+    days: z.int().min(1).max(ACCESS_DAYS_MAX).default(ACCESS_DAYS_MAX),
     p12PasswordFile: path.optional(),
   }).prefault({}),
 });
@@ -56,28 +59,29 @@ const schema = z.strictObject({
 type Told = z.infer<typeof schema>;
 
 /** @param file YAML; its relative paths are relative to the working directory @throws KmsError `invalid-field` naming each member at fault */
-export function planFromFile(file: string): Plan {
+export async function planFromFile(file: string): Promise<Plan> {
   let tree: unknown;
   try {
-    tree = parse(readText('--from', file));
+    tree = parse(readGiven('--from', file));
   } catch (error) {
     throw invalidField('--from', (error as Error).message);
   }
   return planOf(tree ?? {});
 }
 
-function planOf(tree: unknown): Plan {
+async function planOf(tree: unknown): Promise<Plan> {
   const read = schema.safeParse(tree);
   if (!read.success) throw invalidField('--from', z.prettifyError(read.error));
   return toPlan(read.data);
 }
 
-function toPlan({ hsm, store, server: { names, ...server }, vault, administrator }: Told): Plan {
+async function toPlan({ hsm, store, server: { names, ...server }, vault, administrator }: Told): Promise<Plan> {
   const { profile, tokenLabel, tokenDirectory } = hsm;
   if (store.url !== '') assertNoPassword(store.url);
   newVault(vault, 0);
   const pinFile = existing('hsm.pinFile', hsm.pinFile);
   const soPinFile = hsm.soPinFile === undefined ? null : existing('hsm.soPinFile', hsm.soPinFile);
+  const password = p12Password('administrator.p12PasswordFile', administrator.p12PasswordFile, administrator.csr === undefined);
   const listens = Object.fromEntries(Object.entries(server).filter(([, value]) => value !== undefined));
   const passwordFile = store.passwordFile === '' ? '' : existing('store.passwordFile', store.passwordFile);
   return {
@@ -96,9 +100,9 @@ function toPlan({ hsm, store, server: { names, ...server }, vault, administrator
     serverCa: 'KMS server CA',
     administrator: {
       subject: administrator.subject,
-      request: administrator.csr === undefined ? null : readText('administrator.csr', administrator.csr),
+      publicKey: administrator.csr === undefined ? null : await readRequest(administrator.csr),
       days: administrator.days,
-      p12Password: passwordIn(administrator),
+      p12Password: password,
     },
   };
 }
@@ -109,20 +113,9 @@ function existing(member: string, file: string): string {
   throw invalidField(member, `${file} is not there`);
 }
 
-function passwordIn({ p12PasswordFile: file, csr }: Told['administrator']): string | null {
-  if (file === undefined) return null;
-  if (csr !== undefined) throw invalidField('administrator.p12PasswordFile', 'not possible with csr: the key is not here');
-  const [password = ''] = readText('administrator.p12PasswordFile', file).split('\n');
-  if (password === '') throw invalidField('administrator.p12PasswordFile', 'expected a password in its first line');
-  return password;
-}
-
-function readText(member: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw invalidField(member, `${file} cannot be read: ${(error as NodeJS.ErrnoException).code ?? ''}`);
-  }
+async function readRequest(file: string): Promise<Uint8Array> {
+  const member = 'administrator.csr';
+  return readCertificateRequest(member, readGiven(member, file));
 }
 
 /** Questions in the order of the file; an empty answer leaves a member out. */

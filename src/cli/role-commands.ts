@@ -80,8 +80,8 @@ export function assignRole(config: Config, options: Assign): Promise<Assignment>
     const { everyVault, key, vault } = options;
     if (everyVault === true && (key !== undefined || vault !== undefined)) throw invalidField('--every-vault', 'not possible with --key or --vault');
     const holder = holderOf(options, session);
-    const role = knownRole(options.role, await session.store.customRoles());
     const vaultId = everyVault === true ? null : (await vaultNamed(session, vault)).id;
+    const role = knownRole(options.role, await session.store.customRoles(), vaultId);
     const keyId = key === undefined || vaultId === null ? null : await keyIn(session, vaultId, key);
     return assign(session, { ...holder, role, vaultId, keyId });
   });
@@ -123,22 +123,23 @@ export function defineRole(config: Config, name: string, { permission, descripti
   });
 }
 
-/** @param known a role of this name keeps its id @throws KmsError `invalid-field`, `conflict` for the name of a built-in role */
+/** Of every vault. @param known a role of this name keeps its id @throws KmsError `invalid-field`, `conflict` for the name of a built-in role */
 export function customRole(name: string, description: string, permissions: readonly Permission[], known: readonly CustomRole[]): Omit<CustomRole, 'revision'> {
   if (!NAME.test(name)) throw invalidField('NAME', 'expected a letter, then up to 127 letters, digits, spaces, and any of _ . -');
   if (BUILT_IN_ROLES.some(({ slug, name: builtIn }) => [slug, builtIn.toLowerCase()].includes(name.toLowerCase()))) {
     throw new KmsError('conflict', `${name} is the name of a built-in role`);
   }
-  const before = known.find((role) => role.name.toLowerCase() === name.toLowerCase());
-  const { id, createdMs, vaultId } = before ?? { id: randomUUID(), createdMs: Date.now(), vaultId: null };
-  return { id, name, description, permissions, vaultId, createdMs };
+  const before = known.find((role) => role.vaultId === null && role.name.toLowerCase() === name.toLowerCase());
+  const { id, createdMs } = before ?? { id: randomUUID(), createdMs: Date.now() };
+  return { id, name, description, permissions, vaultId: null, createdMs };
 }
 
 /** @throws KmsError `not-found`; `conflict` while somebody has it */
 export function forgetRole(config: Config, name: string): Promise<void> {
   return changingSession(config, async (session) => {
     const requestId = randomUUID();
-    const role = (await session.store.customRoles()).find((of) => of.name.toLowerCase() === name.toLowerCase() || of.id === name.toLowerCase());
+    const role = (await session.store.customRoles()).find((of) =>
+      (of.vaultId === null && of.name.toLowerCase() === name.toLowerCase()) || of.id === name.toLowerCase());
     if (role === undefined) throw new KmsError('not-found', `there is no role ${name} of your own`);
     await session.store.changePolicy({ forget: [role.id] }, requestId);
     await recorded(session, { event: 'role.forget', requestId, detail: { role: role.id, name: role.name } });

@@ -33,9 +33,17 @@ export function tokenHolder({ id }: Pick<Installation, 'id'>, subject: string): 
 
 /** On an open store, and enrolled where there are roles. @throws KmsError `not-found` for the vault; `invalid-field` for a role */
 export async function assignRoles(session: Session, holder: Holder, { role: roles, vault }: Roles): Promise<void> {
+  for (const { role, vaultId, keyId } of await rolesFor(session, holder, { role: roles, ...(vault !== undefined && { vault }) })) {
+    await assign(session, { ...holder, role, vaultId, keyId });
+  }
+}
+
+/** As they are to be assigned. @throws KmsError as `assignRoles` */
+export async function rolesFor(session: Session, holder: Holder, { role: roles, vault }: Roles): Promise<readonly Omit<Assignment, 'revision'>[]> {
   const { id: vaultId } = await vaultNamed(session, vault);
   const custom = roles.length === 0 ? [] : await session.store.customRoles();
-  for (const role of roles.map((text) => knownRole(text, custom))) await assign(session, { ...holder, role, vaultId, keyId: null });
+  return roles.map((text) =>
+    ({ id: randomUUID(), ...holder, role: knownRole(text, custom, vaultId), permissions: null, vaultId, keyId: null, createdMs: Date.now() }));
 }
 
 /** @param name of the first vault by default @throws KmsError `not-found` */
@@ -46,9 +54,9 @@ export async function vaultNamed({ store }: Pick<Session, 'store'>, name: string
   return where;
 }
 
-/** @returns what an assignment stores @throws KmsError `invalid-field` */
-export function knownRole(text: string, custom: readonly CustomRole[]): string {
-  const role = findRole(text, custom);
+/** @param vaultId where it is to count, null for every vault @returns what an assignment stores @throws KmsError `invalid-field` */
+export function knownRole(text: string, custom: readonly CustomRole[], vaultId: string | null): string {
+  const role = findRole(text, custom, vaultId);
   if (role !== undefined) return role;
   const names = [...BUILT_IN_ROLES.map(({ slug }) => slug), ...custom.map(({ name }) => name)];
   throw invalidField('--role', `there is no role ${text}; there are ${names.join(', ')}`);

@@ -23,9 +23,6 @@ export interface ChildEvents {
 /** After its own deadline the process had time to close; then it is killed. */
 const KILL_AFTER_MS = DRAIN_DEADLINE_MS + 1000;
 const METRICS_MS = 1000;
-/** So that what thousands of connections needed goes back when they have left: see api/crowd.ts. */
-const ALLOCATION = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '16384', MALLOC_MMAP_MAX_: '200000' };
-cluster.setupPrimary({ execArgv: [...process.execArgv, '--expose-gc', '--max-semi-space-size=4'] });
 
 export class ServerChild {
   readonly #worker: Worker;
@@ -41,7 +38,7 @@ export class ServerChild {
 
   constructor(events: ChildEvents) {
     this.#events = events;
-    this.#worker = cluster.fork(ALLOCATION);
+    this.#worker = cluster.fork();
     this.#worker.on('message', (message: ToSupervisor) => { this.#receive(message); });
     this.#worker.on('error', () => undefined);
     this.#worker.on('exit', (code, signal) => { this.#exit(code, signal); });

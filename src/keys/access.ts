@@ -3,7 +3,7 @@
  * key → usage → state → run → audit. The audit record is on disk before the caller learns the outcome.
  */
 
-import { type Grant, grantsOf, isAllowed, isAllowedSomewhere } from '../auth/policy.ts';
+import { isAllowed, isAllowedSomewhere } from '../auth/policy.ts';
 import { issuerOf, type Principal } from '../auth/principal.ts';
 import type { FloodGate, SourceRefusal } from '../audit/flood.ts';
 import type { AuditLog } from '../audit/log.ts';
@@ -12,7 +12,8 @@ import { asKmsError, isTransient, KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { ChangeWatch, FreshCache } from './cache.ts';
 import { Entrance } from './entrance.ts';
-import type { CustomRole, Holder, Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
+import { Grants } from './grants.ts';
+import type { Installation, Key, KeyVersion, Permission, TokenClient, Vault } from './key.ts';
 import type { Outbox } from './outbox.ts';
 import { type OperationClass, RateLimits, type Rates } from './rate-limits.ts';
 import { isTombstone, lacksUsage, usableVersion, usableVersions, versionOf } from './state.ts';
@@ -60,7 +61,6 @@ export interface GateOptions {
 type Which = 'living' | 'deleted';
 
 const KEYS_CACHED = 10_000;
-const PRINCIPALS_CACHED = 10_000;
 
 export class Gate {
   /** Who comes, and to which vault. */
@@ -69,8 +69,7 @@ export class Gate {
   readonly #watch: ChangeWatch;
   readonly #limits: RateLimits;
   readonly #keys: FreshCache<Key | undefined>;
-  readonly #grants: FreshCache<readonly Grant[]>;
-  readonly #customRoles: FreshCache<readonly CustomRole[]>;
+  readonly #grants: Grants;
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -78,8 +77,7 @@ export class Gate {
     this.#limits = new RateLimits(options.rates, () => performance.now());
     this.entrance = new Entrance(options, this.#watch);
     this.#keys = new FreshCache(this.#watch, KEYS_CACHED);
-    this.#grants = new FreshCache(this.#watch, PRINCIPALS_CACHED);
-    this.#customRoles = new FreshCache(this.#watch, 1);
+    this.#grants = new Grants(options.store, this.#watch);
   }
 
   /** Runs the issue of an access token to a client. */
@@ -192,7 +190,7 @@ export class Gate {
     permission: 'key/get' | 'key/list' | 'key/deleted/list' = 'key/get',
   ): Promise<T> {
     return this.#recorded(call, 'read', 'key.list', undefined, async () => {
-      const grants = await this.#grantsOf(call, permission);
+      const grants = await this.#grants.of(call, permission);
       const mayGet = (key: Key): boolean => isAllowed(grants, permission, call.vault.id, key.id);
       if (!isAllowedSomewhere(grants, permission, call.vault.id)) throw forbidden(permission);
       return work(mayGet);
@@ -244,7 +242,7 @@ export class Gate {
       await this.#authorise(call, permission, address);
       return this.#keys.get(`${vault.id} ${address}`, () => store.findKey(vault.id, address));
     }
-    if (!isAllowedSomewhere(await this.#grantsOf(call, permission), permission, vault.id)) throw forbidden(permission);
+    if (!isAllowedSomewhere(await this.#grants.of(call, permission), permission, vault.id)) throw forbidden(permission);
     const name = address.name.toLowerCase();
     const key = await this.#keys.get(`${vault.id} name ${name}`, () => store.findKeyByName(vault.id, name));
     await this.#authorise(call, permission, key?.id ?? null);
@@ -252,22 +250,7 @@ export class Gate {
   }
 
   async #authorise(call: Call, permission: Permission, keyId: string | null): Promise<void> {
-    if (!isAllowed(await this.#grantsOf(call, permission), permission, call.vault.id, keyId)) throw forbidden(permission);
-  }
-
-  /** @param permission that they will be asked for */
-  #grantsOf({ principal, declared }: Call, permission: Permission): Promise<readonly Grant[]> {
-    if (declared?.includes(permission) === false) throw new KmsError('internal', `the route does not declare ${permission}`);
-    const { method, issuer, subject, memberships } = principal;
-    const holders = [{ method, issuer, subject }, ...memberships];
-    return this.#grants.get(JSON.stringify(holders), () => this.#loadGrants(holders));
-  }
-
-  async #loadGrants(holders: readonly Holder[]): Promise<readonly Grant[]> {
-    const { store } = this.#options;
-    const custom = await this.#customRoles.get('', () => store.customRoles());
-    const assignments = await Promise.all(holders.map((holder) => store.assignments(holder)));
-    return grantsOf(assignments.flat(), custom);
+    if (!isAllowed(await this.#grants.of(call, permission), permission, call.vault.id, keyId)) throw forbidden(permission);
   }
 
   #seen<T>(

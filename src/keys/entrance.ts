@@ -3,7 +3,7 @@
  * is decided by the gate.
  */
 
-import { issuerOf, type Principal } from '../auth/principal.ts';
+import { credentialName, issuerOf, type Principal } from '../auth/principal.ts';
 import { KmsError } from '../errors.ts';
 import type { KeyStore } from '../store/store.ts';
 import { type ChangeWatch, FreshCache } from './cache.ts';
@@ -53,7 +53,7 @@ export class Entrance {
     const { vaultId, subject, identities } = credential;
     const issuer = issuerOf(this.#options.installation.id);
     const memberships = identities.map((identity) => ({ method: 'identity', issuer, subject: identity }) as const);
-    return { method: 'certificate', issuer, subject, memberships, vaultId, credential: `${issuerKeyHash.slice(0, 16)}:${serial}` };
+    return { method: 'certificate', issuer, subject, memberships, vaultId, credential: credentialName(issuerKeyHash, serial) };
   }
 
   /** @throws KmsError `unauthenticated`, the same for a client that is not there or revoked, and for a wrong secret */

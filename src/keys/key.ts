@@ -228,7 +228,7 @@ export interface Assignment extends Holder {
 export interface CustomRole {
   /** UUID. */
   readonly id: string;
-  /** Unique without regard to case, also among the built-in ones. */
+  /** Unique without regard to case among those of its vault, or of every vault, and none of a built-in one. */
   readonly name: string;
   readonly description: string;
   readonly permissions: readonly Permission[];

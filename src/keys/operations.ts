@@ -112,12 +112,12 @@ export class KeyOperations {
     });
   }
 
-  /** Bytes of the token's generator. */
-  random(call: Call, bytes: number): Promise<Uint8Array> {
-    return this.#gate.useVault(call, 'random.get', 'random/get', async () => ({
-      value: await this.#engine.random(bytes),
-      facts: { detail: { bytes } },
-    }));
+  /** Bytes of the token's generator. @param read how many; looked at when the caller may */
+  random(call: Call, read: () => number): Promise<Uint8Array> {
+    return this.#gate.useVault(call, 'random.get', 'random/get', async () => {
+      const bytes = read();
+      return { value: await this.#engine.random(bytes), facts: { detail: { bytes } } };
+    });
   }
 
   async #seal(family: Family, key: Key, version: KeyVersion, bind: Bind, plaintext: Uint8Array): Promise<Sealed> {

@@ -2,7 +2,7 @@
 
 import { invalidField } from '../errors.ts';
 import type { Permission } from './key.ts';
-import { PERMISSIONS, type Spelling } from './usage.ts';
+import { PERMISSIONS } from './usage.ts';
 
 const OKMS = 'okms:apikms:';
 const VAULT = 'Microsoft.KeyVault/vaults/';
@@ -47,9 +47,8 @@ export function readAccessPolicy(names: readonly string[]): readonly Permission[
   return ALL_PERMISSIONS.filter((permission) => found.includes(permission));
 }
 
-/** @returns the data actions of a managed HSM, or of a vault, that stand for these permissions */
-export function dataActions(permissions: readonly Permission[], of: keyof Pick<Spelling, 'vault' | 'managedHsm'>): readonly string[] {
-  const prefix = of === 'vault' ? VAULT : MANAGED_HSM;
-  const names = permissions.map((permission) => PERMISSIONS[permission][of]).filter((name) => name !== null);
-  return [...new Set(names)].map((name) => prefix + name);
+/** @returns the data actions of a managed HSM that stand for these permissions */
+export function dataActions(permissions: readonly Permission[]): readonly string[] {
+  const names = permissions.map((permission) => PERMISSIONS[permission].managedHsm).filter((name) => name !== null);
+  return [...new Set(names)].map((name) => MANAGED_HSM + name);
 }

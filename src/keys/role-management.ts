@@ -12,16 +12,14 @@ export interface RoleManagementOptions {
 }
 
 export interface Definition {
-  readonly id: string;
   readonly name: string;
   readonly description: string;
   readonly permissions: readonly Permission[];
 }
 
 export interface NewAssignment extends Holder {
-  readonly id: string;
-  /** What an assignment stores, of the custom roles that there are. */
-  readonly role: (custom: readonly CustomRole[]) => string;
+  /** What an assignment stores. */
+  readonly role: string;
   /** Null for every key. */
   readonly keyName: string | null;
 }
@@ -38,12 +36,16 @@ export class RoleManagement {
 
   /** Its own custom roles, and those of every vault. */
   definitions(call: Call): Promise<readonly CustomRole[]> {
-    return this.#options.gate.readVault(call, 'role.definitions', 'role/definition/get', async () => ({ value: await this.#visible(call) }));
+    return this.#options.gate.readVault(call, 'role.definitions', 'role/definition/get', async () => {
+      assertManaged(call);
+      return { value: await this.#visible(call) };
+    });
   }
 
-  /** @throws KmsError `conflict` for the name or id of another role */
-  define(call: Call, { id, name, description, permissions }: Definition): Promise<CustomRole> {
+  /** @param read what the caller wants; looked at when it may @throws KmsError `conflict` for the name or id of another role */
+  define(call: Call, id: string, read: () => Definition): Promise<CustomRole> {
     return this.#change(call, 'role.define', 'role/definition/update', async () => {
+      const { name, description, permissions } = read();
       const roles = await this.#options.store.customRoles();
       const before = roles.find((role) => role.id === id);
       if (before !== undefined && before.vaultId !== call.vault.id) throw new KmsError('conflict', 'this role is not of this managed HSM');
@@ -65,13 +67,19 @@ export class RoleManagement {
 
   /** Of this managed HSM alone: those of every vault are the installation's. */
   assignments(call: Call): Promise<readonly Assigned[]> {
-    return this.#options.gate.readVault(call, 'role.assignments', 'role/assignment/get', async () => ({ value: await this.#own(call) }));
+    return this.#options.gate.readVault(call, 'role.assignments', 'role/assignment/get', async () => {
+      assertManaged(call);
+      return { value: await this.#own(call) };
+    });
   }
 
-  /** @throws KmsError `conflict` for an id that is taken, and where the holder has the role there; `not-found` for the key */
-  assign(call: Call, { id, method, issuer, subject, role: roleOf, keyName }: NewAssignment): Promise<Assigned> {
+  /**
+   * @param read what the caller wants, of the custom roles that there are; looked at when it may
+   * @throws KmsError `conflict` for an id that is taken, and where the holder has the role there; `invalid-field` for the key
+   */
+  assign(call: Call, id: string, read: (custom: readonly CustomRole[]) => NewAssignment): Promise<Assigned> {
     return this.#change(call, 'role.assign', 'role/assignment/create', async () => {
-      const role = roleOf(await this.#visible(call));
+      const { method, issuer, subject, role, keyName } = read(await this.#visible(call));
       const keyId = keyName === null ? null : await this.#keyIn(call, keyName);
       const made = { id, method, issuer, subject, role, permissions: null, vaultId: call.vault.id, keyId, createdMs: this.#options.now() };
       const same = (await this.#options.store.allAssignments()).some((of) => of.id === id || isSame(of, made));
@@ -112,6 +120,7 @@ export class RoleManagement {
   #change<T>(call: Call, event: string, permission: Permission, plan: () => Promise<Planned<T>>): Promise<T> {
     const { gate, store } = this.#options;
     return gate.manageVault(call, event, permission, async () => {
+      assertManaged(call);
       const { value, change, detail } = await plan();
       await store.changePolicy(change, call.requestId);
       gate.changed();
@@ -119,6 +128,11 @@ export class RoleManagement {
       return { value, facts: { detail } };
     });
   }
+}
+
+/** @throws KmsError `unknown-route`: a vault of the other flavour has no roles of its own */
+function assertManaged({ vault }: Call): void {
+  if (vault.flavour !== 'managed-hsm') throw new KmsError('unknown-route', 'a vault of this flavour does not manage its roles itself');
 }
 
 interface Planned<T> {

@@ -156,7 +156,7 @@ export function customRoleRow(of: Fresh<CustomRole>): Unsealed<'custom_role'> {
   return {
     id: of.id,
     name: of.name,
-    slug: of.name.toLowerCase(),
+    slug: `${of.vaultId ?? ''}/${of.name.toLowerCase()}`,
     description: of.description,
     permissions: JSON.stringify(of.permissions),
     vault_id: of.vaultId,

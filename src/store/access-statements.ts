@@ -89,8 +89,13 @@ export async function listCredentials(db: Db, macs: StoreMacs): Promise<Loaded<r
   return { value: found.map(rows.toCredential), damage: await damageIn(db, macs, 'credential', found) };
 }
 
-export async function insertCredential(changes: Changes, credential: Omit<Credential, 'revision'>): Promise<void> {
+export async function insertCredential(
+  changes: Changes,
+  credential: Omit<Credential, 'revision'>,
+  roles: readonly Omit<Assignment, 'revision'>[],
+): Promise<void> {
   await changes.insert('credential', rows.credentialRow(credential));
+  for (const role of roles) await insertAssignment(changes, role);
 }
 
 /** @throws KmsError `not-found` */
@@ -152,6 +157,8 @@ export async function listCustomRoles(db: Db, macs: StoreMacs): Promise<Loaded<r
 export async function changePolicy(changes: Changes, change: PolicyChange): Promise<void> {
   for (const role of change.define ?? []) {
     const row = rows.customRoleRow(role);
+    const before = await changes.find('custom_role', { id: role.id });
+    if (before !== undefined && before.vault_id !== role.vaultId) throw new KmsError('conflict', 'this is the id of another role');
     if (!(await changes.update('custom_role', { id: role.id }, null, row))) await changes.insert('custom_role', row);
   }
   for (const assignment of change.assign ?? []) await insertAssignment(changes, assignment);

@@ -169,7 +169,7 @@ export interface AssignmentTable extends SealColumns {
 export interface CustomRoleTable extends SealColumns {
   id: string;
   name: string;
-  /** In lower case: unique. */
+  /** Vault, slash, name in lower case: unique, and nothing that another managed HSM could tell. */
   slug: string;
   description: string;
   permissions: JsonText;

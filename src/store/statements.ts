@@ -142,8 +142,8 @@ export class StatementStore implements KeyStore {
     return this.#partly((db, macs) => access.listCredentials(db, macs));
   }
 
-  addCredential(credential: Omit<Credential, 'revision'>, requestId: string) {
-    return this.#change(requestId, (changes) => access.insertCredential(changes, credential));
+  addCredential(credential: Omit<Credential, 'revision'>, roles: readonly Omit<Assignment, 'revision'>[], requestId: string) {
+    return this.#change(requestId, (changes) => access.insertCredential(changes, credential, roles));
   }
 
   revokeCredential(issuerKeyHash: string, serial: string, revokedMs: number, requestId: string) {

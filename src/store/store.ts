@@ -267,8 +267,8 @@ export interface KeyStore {
   credential(issuerKeyHash: string, serial: string): Promise<Credential | undefined>;
   /** In order of creation, also those that are revoked or over. */
   credentials(): Promise<readonly Credential[]>;
-  /** @throws KmsError `conflict` when it is there */
-  addCredential(credential: Omit<Credential, 'revision'>, requestId: string): Promise<void>;
+  /** With roles of its subject, all or nothing; those that are there already stay. @throws KmsError `conflict` when it is there */
+  addCredential(credential: Omit<Credential, 'revision'>, roles: readonly Omit<Assignment, 'revision'>[], requestId: string): Promise<void>;
   /** @throws KmsError `not-found` when there is no such credential, or it is revoked */
   revokeCredential(issuerKeyHash: string, serial: string, revokedMs: number, requestId: string): Promise<void>;
   assignments(holder: Holder): Promise<readonly Assignment[]>;

@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { externalAuthority } from '../../src/auth/external-authority.ts';
 import { type Client, Installation } from '../support/installation.ts';
 import { OwnCa, SERVER_AUTH, type Shape } from '../support/own-ca.ts';
 import { expectRefusal, OCT } from '../api/okms/support.ts';
@@ -110,6 +111,16 @@ describe('401 for', () => {
     await publish([]);
     await sleep(2000);
     expect((await client.get('/servicekey')).status).toBe(200);
+  });
+
+  test('in prod, a list that is overdue refuses everybody, and in dev nobody but whom it names', async () => {
+    const file = join(kms.home, 'overdue.crl');
+    writeFileSync(file, await ca.crl(['7abc'], -1));
+    const settings = { certificate: ca.certificate, crlFile: file, subject: 'cn', vault: null } as const;
+    const [prod, dev] = [await externalAuthority(settings, 'refuse'), await externalAuthority(settings, 'accept')];
+    await expect(prod.assertNotRevoked('7def', Date.now())).rejects.toMatchObject({ code: 'unauthenticated', rule: 'crl-stale' });
+    await dev.assertNotRevoked('7def', Date.now());
+    for (const of of [prod, dev]) await expect(of.assertNotRevoked('7abc', Date.now())).rejects.toMatchObject({ rule: 'certificate-revoked' });
   });
 
   test('an access token beside a certificate that does not hold, and the other way round', async () => {

@@ -1,7 +1,7 @@
 /** Installations of kind `prod` (design §9): told in a file, nothing of development in them, and none of their secrets from us. */
 
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,6 +116,7 @@ describe('in a home of its own', () => {
     ['a vault without a backup rule', 'backup', (pins) => ({ hsm: { ...HSM, ...pins }, vault: { ...VAULT, backup: undefined } })],
     ['a bad name of a vault', 'NAME', (pins) => ({ hsm: { ...HSM, ...pins }, vault: { ...VAULT, name: 'A_B' } })],
     ['a password in the address of the store', 'password', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, store: { url: 'postgres://u:p@h/d' } })],
+    ['no request for a certificate', 'administrator.csr', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, administrator: { csr: pins.pinFile } })],
     ['PKCS#12 without a key', 'p12PasswordFile', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, administrator: { csr: pins.pinFile, p12PasswordFile: pins.pinFile } })],
   ])('%s is refused by name, and nothing is made', async (_name, word, content) => {
     const { code, stderr } = await init(content(writePins(join(home, 'softhsm'))));
@@ -125,11 +126,15 @@ describe('in a home of its own', () => {
   });
 
   test('killed in between, it goes on with the same token', async () => {
-    writeFileSync(join(home, 'plan.yaml'), JSON.stringify(plan(join(home, 'softhsm'))));
+    const begun = JSON.stringify(plan(join(home, 'softhsm')));
+    writeFileSync(join(home, 'plan.yaml'), begun);
     const child = spawnKms({ KMS_HOME: home }, 'init', '--from', join(home, 'plan.yaml'));
     const end = new Promise((done) => child.once('close', done));
     child.stderr?.on('data', (chunk: Buffer) => { if (chunk.toString().includes('audit: generating')) child.kill('SIGKILL'); });
     await end;
+    const other = await init({ hsm: { ...HSM, tokenLabel: 'another', pinFile: join(home, 'softhsm/user.pin'), soPinFile: join(home, 'softhsm/so.pin') }, vault: VAULT });
+    expect(other.stderr).toContain('was making the token prod-token');
+    writeFileSync(join(home, 'plan.yaml'), begun);
     const dev = await runKms({ KMS_HOME: home }, 'init', '--dev');
     expect(dev).toMatchObject({ stderr: expect.stringContaining('of kind prod, not dev') });
     expect((await runKms({ KMS_HOME: home }, 'init', '--from', join(home, 'plan.yaml'))).code).toBe(0);
@@ -148,11 +153,13 @@ describe('in a home of its own', () => {
     const [key, csr] = [join(home, 'own.key'), join(home, 'own.csr')];
     execFileSync('openssl', ['req', '-new', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-subj', '/CN=x', '-out', csr], { stdio: 'ignore' });
     const hsm = { ...HSM, tokenLabel: 'theirs', pinFile, tokenDirectory: join(directory, 'elsewhere') };
-    expect(await init({ hsm, vault: VAULT, administrator: { csr } })).toMatchObject({ code: 0 });
+    // What was wrong with the file can be put right.
+    const wrong = { ...hsm, tokenLabel: 'nobodys' };
+    expect(await init({ hsm: wrong, vault: VAULT, administrator: { csr } })).toMatchObject({ code: 5, stderr: expect.stringContaining('nobodys') });
+    expect(await init({ hsm, vault: VAULT, server: { names: ['kms.internal'] }, administrator: { csr } })).toMatchObject({ code: 0 });
+    expect(new X509Certificate(readFileSync(join(home, 'tls', 'server.pem'))).subjectAltName).toContain('DNS:kms.internal');
     expect(existsSync(join(home, 'clients', 'admin.key'))).toBe(false);
     const verified = execFileSync('openssl', ['verify', '-CAfile', join(home, 'tls', 'access-ca.pem'), join(home, 'clients', 'admin.pem')], { encoding: 'utf8' });
     expect(verified).toMatch(/: OK\n$/);
-    const missing = await init({ hsm: { ...hsm, tokenLabel: 'nobodys' }, vault: VAULT });
-    expect(missing.code).toBe(0); // there is an installation: the file is not looked at again
   });
 });

@@ -67,6 +67,26 @@ test('above the limit they are closed at once, those that are open go on, and on
   await refused.close();
 });
 
+test('handshakes that fail, or never begin, leave nothing behind: more of them than the limit keep nobody out', async () => {
+  for (let round = 0; round < 4; round += 1) {
+    const ends = Array.from({ length: MAX - 2 }, (_, n) => new Promise<void>((gone) => {
+      const socket = connectPlain({ host: '127.0.0.1', port: kms.port }, () => {
+        if (n % 3 === 0) socket.destroy();
+        else if (n % 3 === 1) socket.end();
+        else socket.write('no TLS at all, and long enough to be looked at by whoever expects a record of it\r\n');
+      });
+      socket.on('error', () => undefined);
+      socket.on('data', () => undefined);
+      socket.once('close', () => { gone(); });
+    }));
+    await Promise.all(ends);
+  }
+  // Every place but that of the administrator can be taken.
+  const opened = (await Promise.all(Array.from({ length: MAX - 2 }, open))).filter((socket) => socket !== undefined);
+  expect(opened).toHaveLength(MAX - 2);
+  for (const socket of opened) socket.destroy();
+});
+
 test('one that is old is closed with its next answer', async () => {
   const socket = (await open())!;
   const closed = untilClosed(socket);

@@ -191,8 +191,9 @@ export function accessSuite(stores: Stores): void {
       expect((await b.assignments(HOLDER)).map((of) => of.id).sort()).toEqual([mine.id, policy.id].sort());
       await expect(b.changePolicy({ withdraw: [policy.id], forget: [role.id] }, 'used')).rejects.toMatchObject({ code: 'conflict' });
       await expect(b.changePolicy({ withdraw: [policy.id, 'nobody'] }, 'lost')).rejects.toMatchObject({ code: 'not-found' });
-      await expect(b.changePolicy({ define: [customRole({ name: role.name.toUpperCase() })] }, 'twice')).rejects.toMatchObject({ code: 'conflict' });
+      await expect(b.changePolicy({ define: [customRole({ name: role.name.toUpperCase(), vaultId: id })] }, 'twice')).rejects.toMatchObject({ code: 'conflict' });
       expect(await a.assignments(HOLDER)).toHaveLength(2);
+      await expect(b.changePolicy({ define: [{ ...role, vaultId: null }] }, 'taken')).rejects.toMatchObject({ code: 'conflict' });
       await b.changePolicy({ define: [{ ...role, permissions: ['key/sign'] }] }, 'less');
       expect(await a.customRoles()).toEqual([{ ...role, permissions: ['key/sign'], revision: 1 }]);
       await b.changePolicy({ withdraw: [policy.id, mine.id], forget: [role.id] }, 'gone');
@@ -207,8 +208,12 @@ export function accessSuite(stores: Stores): void {
       const { a, b } = stores();
       const { id } = await installed(a, b);
       const mine = credential(id, { identities: ['urn:one', 'urn:two'] });
-      await a.addCredential(mine, 'add');
-      await expect(b.addCredential(mine, 'again')).rejects.toMatchObject({ code: 'conflict' });
+      const role = assignment({ ...HOLDER, subject: mine.subject });
+      await a.addCredential(mine, [role], 'add');
+      expect(await b.assignments(role)).toEqual([{ ...role, revision: 0 }]);
+      const other = assignment({ ...HOLDER, subject: 'nobody' });
+      await expect(b.addCredential(mine, [other], 'again')).rejects.toMatchObject({ code: 'conflict' });
+      expect(await b.assignments(other)).toEqual([]);
       expect(await b.credentials()).toContainEqual({ ...mine, revision: 0 });
       await b.revokeCredential(mine.issuerKeyHash, mine.serial, 9, 'revoke');
       expect(await a.credential(mine.issuerKeyHash, mine.serial)).toEqual({ ...mine, revokedMs: 9, revision: 1 });

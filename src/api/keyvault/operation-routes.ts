@@ -115,8 +115,10 @@ function text(bytes: Uint8Array): string {
 
 function random(operations: OperationServices['operations']) {
   return (request: WireRequest): Action => async (call) => {
-    if (call.vault.flavour !== 'managed-hsm') throw new KmsError('unknown-route', 'a vault of this flavour gives no random bytes');
-    const { count } = readBodyAs(randomBody, request.body);
-    return { status: 200, body: { value: text(await operations.random(call, count)) } };
+    const value = await operations.random(call, () => {
+      if (call.vault.flavour !== 'managed-hsm') throw new KmsError('unknown-route', 'a vault of this flavour gives no random bytes');
+      return readBodyAs(randomBody, request.body).count;
+    });
+    return { status: 200, body: { value: text(value) } };
   };
 }

@@ -29,10 +29,7 @@ export function roleRoutes({ roles, installationId }: RoleServices): readonly Ro
       description: { ...description, operationId: `${description.operationId ?? ''}${SUFFIXES[scope]}` },
       read: (request: WireRequest) => {
         const id = path.endsWith(':id') ? readUuid('name', request.params['id']) : '';
-        return (call: Call) => {
-          assertManaged(call);
-          return run(call, request, id);
-        };
+        return (call: Call) => run(call, request, id);
       },
     }));
   return [
@@ -41,30 +38,24 @@ export function roleRoutes({ roles, installationId }: RoleServices): readonly Ro
     ...routes('GET', 'roleDefinitions/:id', 'role/definition/get', describe.getDefinition, async (call, _request, id) =>
       ok(found([...builtInDefinitions(), ...(await roles.definitions(call)).map(customDefinition)], id))),
     ...routes('PUT', 'roleDefinitions/:id', 'role/definition/update', describe.putDefinition, async (call, { body }, id) =>
-      created(customDefinition(await roles.define(call, { id, ...readDefinition(readBodyAs(definitionBody, body)) })))),
+      created(customDefinition(await roles.define(call, id, () => readDefinition(readBodyAs(definitionBody, body)))))),
     ...routes('DELETE', 'roleDefinitions/:id', 'role/definition/delete', describe.deleteDefinition, async (call, _request, id) =>
       ok(customDefinition(await roles.forget(call, id)))),
     ...routes('GET', 'roleAssignments', 'role/assignment/get', describe.listAssignments, async (call, { params, query }) =>
       ok({ value: (await roles.assignments(call)).filter(filterOf(query['$filter'], params['name'])).map(toAssignment) })),
     ...routes('GET', 'roleAssignments/:id', 'role/assignment/get', describe.getAssignment, async (call, _request, id) =>
       ok(found((await roles.assignments(call)).map(toAssignment), id))),
-    ...routes('PUT', 'roleAssignments/:id', 'role/assignment/create', describe.putAssignment, async (call, { body, params }, id) => {
-      const { roleDefinitionId, principalId } = readBodyAs(assignmentBody, body).properties;
-      const holder = readPrincipal(principalId, call, installationId);
-      const made = await roles.assign(call, { id, ...holder, role: (custom) => readRole(roleDefinitionId, custom), keyName: params['name'] ?? null });
-      return created(toAssignment(made));
-    }),
+    ...routes('PUT', 'roleAssignments/:id', 'role/assignment/create', describe.putAssignment, async (call, { body, params }, id) =>
+      created(toAssignment(await roles.assign(call, id, (custom) => {
+        const { roleDefinitionId, principalId } = readBodyAs(assignmentBody, body).properties;
+        return { ...readPrincipal(principalId, call, installationId), role: readRole(roleDefinitionId, custom), keyName: params['name'] ?? null };
+      })))),
     ...routes('DELETE', 'roleAssignments/:id', 'role/assignment/delete', describe.deleteAssignment, async (call, _request, id) =>
       ok(toAssignment(await roles.withdraw(call, id)))),
   ];
 }
 
 const SUFFIXES: Readonly<Record<(typeof SCOPES)[number], string>> = { '': '', '/keys': 'OfKeys', '/keys/:name': 'OfKey' };
-
-/** @throws KmsError `unknown-route`: a vault of the other flavour has no roles of its own */
-function assertManaged({ vault }: Call): void {
-  if (vault.flavour !== 'managed-hsm') throw new KmsError('unknown-route', 'a vault of this flavour does not manage its roles itself');
-}
 
 function ok(body: object): Reply {
   return { status: 200, body };

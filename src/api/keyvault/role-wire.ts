@@ -6,7 +6,7 @@ import { invalidField } from '../../errors.ts';
 import type { Call } from '../../keys/access.ts';
 import { issuerOf } from '../../auth/principal.ts';
 import type { CustomRole, Holder, HolderMethod, Permission } from '../../keys/key.ts';
-import type { Assigned } from '../../keys/role-management.ts';
+import type { Assigned, Definition } from '../../keys/role-management.ts';
 import { ALL_PERMISSIONS, dataActions, readPermissions } from '../../keys/permission-names.ts';
 
 export const PROVIDER = '/providers/Microsoft.Authorization';
@@ -47,7 +47,7 @@ export const roleAssignments = z.object({ value: z.array(roleAssignment) }).meta
 
 type Shown<T extends z.ZodType> = z.infer<T>;
 
-export function toDefinition({ name, id, description, permissions, type }: {
+function toDefinition({ name, id, description, permissions, type }: {
   readonly id: string; readonly name: string; readonly description: string; readonly permissions: readonly Permission[];
   readonly type: 'AKVBuiltInRole' | 'CustomRole';
 }): Shown<typeof roleDefinition> {
@@ -55,7 +55,7 @@ export function toDefinition({ name, id, description, permissions, type }: {
     id: `${PROVIDER}/roleDefinitions/${id}`, name: id, type: 'Microsoft.Authorization/roleDefinitions',
     properties: {
       roleName: name, description, type,
-      permissions: [{ actions: [], notActions: [], dataActions: [...dataActions(permissions, 'managedHsm')], notDataActions: [] }],
+      permissions: [{ actions: [], notActions: [], dataActions: [...dataActions(permissions)], notDataActions: [] }],
       assignableScopes: ['/'],
     },
   };
@@ -77,7 +77,7 @@ export function customDefinition(role: CustomRole): Shown<typeof roleDefinition>
 }
 
 /** @throws KmsError `invalid-field` for what a role here cannot say */
-export function readDefinition({ properties }: z.infer<typeof definitionBody>): Omit<CustomRole, 'id' | 'vaultId' | 'createdMs' | 'revision'> {
+export function readDefinition({ properties }: z.infer<typeof definitionBody>): Definition {
   const { roleName: name, description, permissions, assignableScopes } = properties;
   if (findBuiltInRole(name) !== undefined) throw invalidField('properties.roleName', 'this is the name of a built-in role');
   if ((assignableScopes ?? ['/']).some((scope) => scope !== '/')) throw invalidField('properties.assignableScopes', 'expected "/" alone');

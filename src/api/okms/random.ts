@@ -15,7 +15,7 @@ export function randomRoute(operations: KeyOperations): Route {
     description: describe.getRandom,
     read: ({ query }) => {
       const length = readInteger('length', query['length'], { ...randomLength, fallback: 1 });
-      return async (call) => ({ status: 200, body: { bytes: encodeBase64(await operations.random(call, length)) } });
+      return async (call) => ({ status: 200, body: { bytes: encodeBase64(await operations.random(call, () => length)) } });
     },
   };
 }

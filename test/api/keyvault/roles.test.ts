@@ -95,6 +95,9 @@ test('bad input names the field; owner, roles of vaults and other managed HSMs a
     expectRefusal(await assign(principal, role), { status: 400, code: 'BadParameter', words });
   }
   expectRefusal(await assign('x', CRYPTO_USER, '/keys/nothing'), { status: 400, code: 'BadParameter', words: 'scope' });
+  // Who may not is told so before what it sent is looked at.
+  const nobody = new KeyVault(client, kms.port, 'dev', await issueToken(kms, '--subject', 'nobody'));
+  expectRefusal(await nobody.put(`${PROVIDER}/roleDefinitions/${randomUUID()}`, {}), { status: 403, code: 'Forbidden', inner: 'ForbiddenByRbac', words: 'role/definition/update' });
   expectRefusal(await officer.put(`${PROVIDER}/roleAssignments/no-uuid`, {}), { status: 400, code: 'BadParameter', words: 'name' });
   const unknown = { properties: { roleName: 'X', permissions: [{ dataActions: ['Microsoft.KeyVault/managedHsm/keys/fly/action'] }] } };
   expectRefusal(await officer.put(`${PROVIDER}/roleDefinitions/${randomUUID()}`, unknown), { status: 400, code: 'BadParameter', words: 'permission' });
@@ -112,5 +115,17 @@ test('bad input names the field; owner, roles of vaults and other managed HSMs a
   const { value } = expectOk(await elsewhere.get(`${PROVIDER}/roleAssignments`)) as { value: { name: string }[] };
   expect(value.map(({ name }) => name)).not.toContain(mine.json.name);
   expect((await elsewhere.delete(`${PROVIDER}/roleAssignments/${String(mine.json.name)}`)).status).toBe(404);
+  // The name of a role of one is free in another, and its id is not to be had.
+  const role = (permission: string) => ({ properties: { roleName: 'Auditor of keys', permissions: [{ dataActions: [`Microsoft.KeyVault/managedHsm/keys/${permission}/action`] }] } });
+  const id = randomUUID();
+  expect((await officer.put(`${PROVIDER}/roleDefinitions/${id}`, role('sign'))).status).toBe(201);
+  expect((await elsewhere.put(`${PROVIDER}/roleDefinitions/${randomUUID()}`, role('read'))).status).toBe(201);
+  expect((await elsewhere.put(`${PROVIDER}/roleDefinitions/${id}`, role('verify'))).status).toBe(409);
+  expect((await elsewhere.get(`${PROVIDER}/roleDefinitions/${id}`)).status).toBe(404);
+  await kms.command('role', 'assign', '--token', 'alice', '--role', 'auditor of keys', '--vault', 'second');
+  const there = new KeyVault(fresh, kms.port, 'second', await issueToken(kms, '--subject', 'alice'));
+  expect((await there.get('/keys')).status).toBe(200);
+  expect((await there.post(`/keys/x/sign`, { alg: 'ES256', value: 'AAAA' })).status).toBe(403);
+  await expect(kms.command('role', 'assign', '--token', 'alice', '--role', 'auditor of keys', '--vault', 'dev-premium')).rejects.toThrow('there is no role');
   await fresh.close();
 });
