@@ -1,5 +1,9 @@
 /** SIGTERM under load: what was asked is answered whole, then everything is gone (design §2, runtime-notes §5). */
 
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from 'node:tls';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { auditRecords, unrecorded } from '../support/audit-records.ts';
 import { type Client, Installation } from '../support/installation.ts';
@@ -121,4 +125,16 @@ test('idle connections do not hold the end up for ever', async () => {
   for (const caller of callers) expect(await caller.ask(encrypt)).toMatchObject({ status: 200 });
   expect(await kms.stop()).toBe(0);
   await auditIsSound();
+});
+
+test('a connection that was just opened is answered, though the process drains before its first request', async () => {
+  const socket = connect({ host: '127.0.0.1', port: kms.port, servername: 'localhost', ca: readFileSync(kms.admin.ca) });
+  await once(socket, 'secureConnect');
+  const ended = kms.stop();
+  // Idle connections are closed after 200 ms here.
+  await sleep(600);
+  socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString('latin1')).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:.*\r\n)*Connection: close\r\n/i);
+  expect(await ended).toBe(0);
 });
