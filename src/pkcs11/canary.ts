@@ -20,17 +20,21 @@ const PAUSE_MS = 15;
 export class CanaryWatch {
   readonly #session: TokenSession;
   readonly #canary: Canary | null;
-  readonly #handle: ObjectHandle | undefined;
+  /** Null only while the installation is made. */
+  readonly handle: ObjectHandle | null;
   readonly serial: string;
 
-  /** @param canary null while the installation is made @throws StartError `wrong-token` when it is not there */
-  constructor(session: TokenSession, canary: Canary | null) {
+  /**
+   * @param canary null while the installation is made
+   * @param known where another thread found it
+   * @throws StartError `wrong-token` when it is not there
+   */
+  constructor(session: TokenSession, canary: Canary | null, known: ObjectHandle | null) {
     this.#session = session;
     this.#canary = canary;
     this.serial = session.tokenFacts().serial;
-    if (canary === null) return;
-    this.#handle = findOne(session, canary.objectId, 'secret');
-    if (this.#handle === undefined || !this.#ask()) throw new StartError('wrong-token');
+    this.handle = canary === null ? null : known ?? findOne(session, canary.objectId, 'secret') ?? null;
+    if (canary !== null && (this.handle === null || !this.#ask())) throw new StartError('wrong-token');
   }
 
   /** @returns false when the token is not the one of this installation, or does not answer */
@@ -47,10 +51,10 @@ export class CanaryWatch {
   }
 
   #ask(): boolean {
-    if (this.#canary === null || this.#handle === undefined) return true;
+    if (this.#canary === null || this.handle === null) return true;
     const { cryptoki, handle, profile } = this.#session;
     const mechanism = toCkMechanism({ name: 'hmac', hash: 'sha256' }, profile);
-    const mac = cryptoki.sign(handle, mechanism, fromObjectHandle(this.#handle), CANARY_QUESTION, 32);
+    const mac = cryptoki.sign(handle, mechanism, fromObjectHandle(this.handle), CANARY_QUESTION, 32);
     return this.#session.tokenFacts().serial === this.serial && mac.equals(this.#canary.mac);
   }
 }

@@ -216,10 +216,15 @@ export interface ThreadSetup {
   readonly first: boolean;
   /** Null only while the installation is made. */
   readonly canary: Canary | null;
+  /** Where the first thread found it. The others do not search: creations may run by then (dispatcher.ts). */
+  readonly canaryHandle: ObjectHandle | null;
   /** Present only in `kms init`: makes the token in a free slot when no token has the label. */
   readonly provision: { readonly soPinFile: string } | null;
   readonly latchFile: string;
 }
+
+/** What all threads of a process have in common. */
+export type TokenSetup = Omit<ThreadSetup, 'first' | 'canaryHandle'>;
 
 /** The canary signs these bytes with HMAC-SHA-256; the answer was recorded when the installation was made. */
 export const CANARY_QUESTION = Buffer.from('kms-canary', 'utf8');
@@ -240,7 +245,7 @@ export type ToThread =
 export type FromThread =
   /** The right token is there; waits for `may-login`. */
   | { readonly kind: 'asks-login' }
-  | { readonly kind: 'ready'; readonly serial: string }
+  | { readonly kind: 'ready'; readonly serial: string; readonly canaryHandle: ObjectHandle | null }
   /** Not started; the first thread tries again by itself, except after a PIN error. */
   | { readonly kind: 'waiting'; readonly reason: StartFailure; readonly code: number; readonly detail: string }
   /** Of the jobs that were begun, in their order. */

@@ -20,7 +20,7 @@ export type Lane = 'fast' | 'slow' | 'create';
 export interface ThreadEvents {
   /** Resolves when the thread may log in. */
   mayLogin(): Promise<void>;
-  ready(thread: ThreadHandle, serial: string): void;
+  ready(thread: ThreadHandle, message: FromThread & { kind: 'ready' }): void;
   waiting(thread: ThreadHandle, message: FromThread & { kind: 'waiting' }): void;
   canary(ok: boolean): void;
   /** A call passed its deadline, or the thread died. */
@@ -109,7 +109,7 @@ export class ThreadHandle {
       case 'ready':
         this.#state = 'ready';
         this.#watch();
-        this.#events.ready(this, message.serial);
+        this.#events.ready(this, message);
         return;
       case 'waiting':
         this.#events.waiting(this, message);

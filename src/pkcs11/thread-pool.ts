@@ -4,7 +4,7 @@
  */
 
 import type { Dispatcher } from './dispatcher.ts';
-import type { StartFailure, ThreadSetup } from './job.ts';
+import type { FromThread, ObjectHandle, StartFailure, TokenSetup } from './job.ts';
 import { tokenUnavailable } from './return-value.ts';
 import { type Lane, ThreadHandle } from './thread-handle.ts';
 
@@ -14,7 +14,7 @@ export type TokenState =
   | { readonly phase: 'lost'; readonly reason: string };
 
 export interface ThreadPoolOptions {
-  readonly setup: Omit<ThreadSetup, 'first'>;
+  readonly setup: TokenSetup;
   readonly threads: number;
   readonly lostThreadsMax: number;
   readonly dispatcher: Dispatcher;
@@ -25,7 +25,7 @@ export interface ThreadPoolOptions {
   readonly onState: (state: TokenState) => void;
 }
 
-/** See dispatcher.ts: the first creates, the second is kept for fast jobs, the others serve both. */
+/** See dispatcher.ts: the first creates and searches, the second is kept for fast jobs, the others serve both. */
 const FIRST: readonly Lane[] = ['create', 'slow', 'fast'];
 const SECOND: readonly Lane[] = ['fast'];
 const FURTHER: readonly Lane[] = ['slow', 'fast'];
@@ -36,6 +36,7 @@ export class ThreadPool {
   readonly #ready: Promise<void>;
   #settle: { readonly resolve: () => void; readonly reject: (error: Error) => void };
   #state: TokenState = { phase: 'starting', reason: 'starting', code: 0, detail: '' };
+  #canaryHandle: ObjectHandle | null = null;
   #lostThreads = 0;
   #stopping = false;
 
@@ -74,9 +75,9 @@ export class ThreadPool {
   }
 
   #start(lanes: readonly Lane[], first: boolean): void {
-    this.#threads.push(new ThreadHandle({ ...this.#options.setup, first }, lanes, {
+    this.#threads.push(new ThreadHandle({ ...this.#options.setup, first, canaryHandle: this.#canaryHandle }, lanes, {
       mayLogin: () => this.#options.mayLogin(),
-      ready: (thread, serial) => { void this.#threadReady(thread, serial); },
+      ready: (thread, message) => { void this.#threadReady(thread, message); },
       waiting: (thread, { reason, code, detail }) => {
         if (thread.first) this.#setState({ phase: 'starting', reason, code, detail });
       },
@@ -85,9 +86,10 @@ export class ThreadPool {
     }));
   }
 
-  async #threadReady(thread: ThreadHandle, serial: string): Promise<void> {
+  async #threadReady(thread: ThreadHandle, { serial, canaryHandle }: FromThread & { kind: 'ready' }): Promise<void> {
     this.#options.dispatcher.addThread(thread);
     if (!thread.first) return;
+    this.#canaryHandle = canaryHandle;
     try {
       await this.#options.list();
     } catch {

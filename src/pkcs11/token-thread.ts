@@ -48,7 +48,7 @@ function findToken(cryptoki: Cryptoki): Found {
 function start(cryptoki: Cryptoki, { slot, anchor }: Found): Started {
   if (setup.first) login(cryptoki, anchor, slot, setup);
   const session = new TokenSession(cryptoki, setup.profile, slot);
-  return { cryptoki, session, canary: new CanaryWatch(session, setup.canary) };
+  return { cryptoki, session, canary: new CanaryWatch(session, setup.canary, setup.canaryHandle) };
 }
 
 function serve(started: Started): void {
@@ -63,7 +63,7 @@ function serve(started: Started): void {
       for (const { job } of message.jobs) if ('data' in job) job.data.fill(0);
     }
   });
-  post({ kind: 'ready', serial: canary.serial });
+  post({ kind: 'ready', serial: canary.serial, canaryHandle: canary.handle });
 }
 
 function listen(receive: (message: ToThread) => void): void {

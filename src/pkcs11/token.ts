@@ -22,7 +22,7 @@ import {
   type Reply,
   type Results,
   type SurveyedObject,
-  type ThreadSetup,
+  type TokenSetup,
   type TrialResult,
   type TrialStep,
   type WrappedKey,
@@ -67,7 +67,7 @@ export function labelPrefixes(installation: string): LabelPrefixes {
 }
 
 export interface TokenOptions extends DispatcherOptions {
-  readonly setup: Omit<ThreadSetup, 'first'>;
+  readonly setup: TokenSetup;
   /** Start of CKA_LABEL of the only objects that may be destroyed. */
   readonly destroyable: string;
   /** Threads that may hang before the process must be replaced. */
@@ -249,10 +249,7 @@ export class Token {
     return this.#result({ op: 'inspect', objectId, label, generation }, 'create');
   }
 
-  /**
-   * All data objects of this application. Searches each time: not for the request path. It takes its turn with creations,
-   * because in SoftHSM 2.6.1 a search in another thread can make one fail (CKR_GENERAL_ERROR, measured).
-   */
+  /** All data objects of this application. Searches each time: not for the request path. */
   async readData(application: string): Promise<readonly DataObject[]> {
     this.assertReady();
     return this.#result({ op: 'readData', application }, 'create');
@@ -344,8 +341,12 @@ export class Token {
     return this.#listing;
   }
 
+  /**
+   * Takes its turn with creations, as every search does: beside searches in another thread up to a fifth of them fail in
+   * SoftHSM 2.6.1, with whatever code, CKR_TEMPLATE_INCOMPLETE among them (measured).
+   */
   async #refresh(): Promise<void> {
-    const listed = await this.#result({ op: 'list', known: this.#handles.known }, 'slow');
+    const listed = await this.#result({ op: 'list', known: this.#handles.known }, 'create');
     this.#handles.update(listed.added, listed.present);
   }
 

@@ -58,6 +58,7 @@ function callsOf(how: Profile['provision'], tokens: readonly TokenFacts[], asked
     pinFile: join(folder, 'user.pin'),
     first: true,
     canary: null,
+    canaryHandle: null,
     provision: asked ? { soPinFile: join(folder, 'so.pin') } : null,
     latchFile: join(folder, 'pin.latch'),
   };
