@@ -1,66 +1,58 @@
 /**
- * The KeyStore over any engine. Each write is one transaction; what a failing one throws is translated in one place.
- * The statements themselves stand by subject in the `…-statements.ts` beside this file.
+ * The KeyStore over any engine: each of its methods is a statement of the `…-statements.ts` beside this file, run as
+ * `transactions.ts` runs them.
  */
 
-import type { Kysely } from 'kysely';
 import { KmsError } from '../errors.ts';
 import type { Assignment, Credential, Holder, Key, KeyState, TokenClient, Vault } from '../keys/key.ts';
 import { acceptAll } from './acceptance.ts';
 import * as access from './access-statements.ts';
 import * as budgets from './budget-statements.ts';
-import { Changes, type ChangeContext } from './changes.ts';
+import { Changes } from './changes.ts';
 import { compareNext } from './compare.ts';
 import * as counters from './counter-statements.ts';
-import { meaning, unavailable, type Engine } from './engine.ts';
+import { type Engine, meaning } from './engine.ts';
 import type { CompareCursor, Damage, Head, Witness } from './evidence.ts';
-import { HeadKeeper } from './head.ts';
 import * as intents from './intent-statements.ts';
 import { findHead } from './journal-statements.ts';
 import { changedColumns, type KeyPlace } from './key-rows.ts';
 import * as keys from './key-statements.ts';
 import * as processes from './process-statements.ts';
-import type { Schema } from './schema.ts';
 import { damaged, type StoreMacs } from './seal.ts';
 import type {
   Acceptance, Announcement, FirstRows, KeyChange, KeyPage, KeyStore, NamePage, NewKey, NewVersion, PinLatch,
-  PolicyChange, ProcessRow,  StreamPosition, VaultChange, VersionChange,
+  PolicyChange, ProcessRow, StreamPosition, VaultChange, VersionChange,
 } from './store.ts';
-import { type Loaded, loadSteadily } from './verified.ts';
+import { Transactions } from './transactions.ts';
+import { loadSteadily } from './verified.ts';
 
-type Db = Kysely<Schema>;
 type Tombstone = Parameters<KeyStore['beginDestroy']>[3];
 
 export class StatementStore implements KeyStore {
   readonly #engine: Engine;
   readonly #bootId: string;
-  readonly #running = new Set<Promise<unknown>>();
-  readonly #reported = new Set<string>();
-  readonly #heads: HeadKeeper;
-  #macs: StoreMacs | undefined;
-  #report: (damage: Damage) => void = () => undefined;
-  #closed = false;
+  readonly #tx: Transactions;
 
   /** @param bootId names this process, and its audit stream, in the journal */
   constructor(engine: Engine, bootId: string) {
     this.#engine = engine;
     this.#bootId = bootId;
-    this.#heads = new HeadKeeper(engine);
+    this.#tx = new Transactions(engine, bootId);
   }
 
   installation() {
-    return this.#guard(() => access.findInstallation(this.#engine.reader));
+    return this.#tx.guard(() => access.findInstallation(this.#engine.reader));
   }
 
   async createInstallation(rows: FirstRows, macs: StoreMacs) {
-    const storeId = await this.#guard(() => this.#engine.storeId());
-    await this.#transaction(async (db) => {
+    const storeId = await this.#tx.guard(() => this.#engine.storeId());
+    await this.#tx.transaction(async (db) => {
       // The head first: whoever forestalled us committed both at once.
       const head = await findHead(db);
       if (await access.hasInstallation(db)) throw access.alreadyInstalled();
       if (head !== undefined) throw damaged('the store has a head and no installation');
-      const first = this.#heads.first(storeId);
-      const changes = await Changes.begin(db, this.#context(macs, storeId), 'init', first);
+      const first = this.#tx.heads.first(storeId);
+      const changes = await Changes.begin(db, this.#tx.context(macs, storeId), 'init', first);
       await access.insertInstallation(changes, rows);
       await changes.finish();
     });
@@ -68,154 +60,154 @@ export class StatementStore implements KeyStore {
   }
 
   async unlock(macs: StoreMacs, copies: 'refused' | 'accepted' = 'refused') {
-    await this.#guard(async () => {
-      await this.#heads.unlock(macs, copies);
+    await this.#tx.guard(async () => {
+      await this.#tx.heads.unlock(macs, copies);
       const { damage } = await loadSteadily(() => access.checkInstallation(this.#engine.reader, macs));
       const [first] = damage;
       if (first !== undefined) throw damaged(`${first.table} ${first.row}: the stored row is damaged (${first.reason})`);
     });
-    this.#macs = macs;
+    this.#tx.unlock(macs);
   }
 
   onDamage(report: (damage: Damage) => void) {
-    this.#report = report;
+    this.#tx.onDamage(report);
   }
 
   head(): Head {
-    this.#assertOpen();
-    this.#unlocked();
-    return this.#heads.known();
+    this.#tx.assertOpen();
+    this.#tx.macs();
+    return this.#tx.heads.known();
   }
 
   pollHead() {
-    return this.#guard(() => this.#heads.poll());
+    return this.#tx.guard(() => this.#tx.heads.poll());
   }
 
   examine(witness: Witness) {
-    return this.#guard(() => this.#heads.examine(witness));
+    return this.#tx.guard(() => this.#tx.heads.examine(witness));
   }
 
   compare(cursor?: CompareCursor) {
-    return this.#guard(async () => {
-      const { next, damage } = await compareNext(this.#engine, this.#unlocked(), this.#heads, cursor);
-      damage.forEach((of) => { this.#tell(of); });
+    return this.#tx.guard(async () => {
+      const { next, damage } = await compareNext(this.#engine, this.#tx.macs(), this.#tx.heads, cursor);
+      damage.forEach((of) => { this.#tx.tell(of); });
       return next;
     });
   }
 
   async acceptRollback(acceptance: Acceptance, requestId: string) {
-    const storeId = await this.#guard(() => this.#engine.storeId());
+    const storeId = await this.#tx.guard(() => this.#engine.storeId());
     const before = this.head();
-    const counters = await this.#change(requestId, (changes) => acceptAll(changes, storeId, acceptance));
+    const counters = await this.#tx.change(requestId, (changes) => acceptAll(changes, storeId, acceptance));
     return { before, after: this.head(), counters };
   }
 
   changesOf(vaultId: string, keyId: string) {
-    return this.#guard(() => keys.listRequests(this.#engine.reader, `${vaultId}/${keyId}`));
+    return this.#tx.guard(() => keys.listRequests(this.#engine.reader, `${vaultId}/${keyId}`));
   }
 
   identity() {
-    return this.#guard(() => this.#engine.storeId());
+    return this.#tx.guard(() => this.#engine.storeId());
   }
 
   others() {
-    return this.#guard(() => this.#engine.others());
+    return this.#tx.guard(() => this.#engine.others());
   }
 
   vaults() {
-    return this.#whole((db, macs) => access.listVaults(db, macs));
+    return this.#tx.whole((db, macs) => access.listVaults(db, macs));
   }
 
   createVault(vault: Omit<Vault, 'revision'>, requestId: string) {
-    return this.#change(requestId, (changes) => access.insertVault(changes, vault));
+    return this.#tx.change(requestId, (changes) => access.insertVault(changes, vault));
   }
 
   updateVault(id: string, revision: number, change: VaultChange, requestId: string) {
-    return this.#change(requestId, (changes) => access.changeVault(changes, id, revision, change));
+    return this.#tx.change(requestId, (changes) => access.changeVault(changes, id, revision, change));
   }
 
   credential(issuerKeyHash: string, serial: string) {
-    return this.#whole((db, macs) => access.findCredential(db, macs, issuerKeyHash, serial));
+    return this.#tx.whole((db, macs) => access.findCredential(db, macs, issuerKeyHash, serial));
   }
 
   credentials() {
-    return this.#partly((db, macs) => access.listCredentials(db, macs));
+    return this.#tx.partly((db, macs) => access.listCredentials(db, macs));
   }
 
   addCredential(credential: Omit<Credential, 'revision'>, roles: readonly Omit<Assignment, 'revision'>[], requestId: string) {
-    return this.#change(requestId, (changes) => access.insertCredential(changes, credential, roles));
+    return this.#tx.change(requestId, (changes) => access.insertCredential(changes, credential, roles));
   }
 
   revokeCredential(issuerKeyHash: string, serial: string, revokedMs: number, requestId: string) {
-    return this.#change(requestId, (changes) => access.revokeCredential(changes, issuerKeyHash, serial, revokedMs));
+    return this.#tx.change(requestId, (changes) => access.revokeCredential(changes, issuerKeyHash, serial, revokedMs));
   }
 
   assignments(holder: Holder) {
-    return this.#whole((db, macs) => access.findAssignments(db, macs, holder));
+    return this.#tx.whole((db, macs) => access.findAssignments(db, macs, holder));
   }
 
   allAssignments() {
-    return this.#partly((db, macs) => access.listAssignments(db, macs));
+    return this.#tx.partly((db, macs) => access.listAssignments(db, macs));
   }
 
   customRoles() {
-    return this.#partly((db, macs) => access.listCustomRoles(db, macs));
+    return this.#tx.partly((db, macs) => access.listCustomRoles(db, macs));
   }
 
   changePolicy(change: PolicyChange, requestId: string) {
-    return this.#change(requestId, (changes) => access.changePolicy(changes, change));
+    return this.#tx.change(requestId, (changes) => access.changePolicy(changes, change));
   }
 
   assign(assignment: Omit<Assignment, 'revision'>, requestId: string) {
-    return this.#change(requestId, (changes) => access.insertAssignment(changes, assignment));
+    return this.#tx.change(requestId, (changes) => access.insertAssignment(changes, assignment));
   }
 
   tokenClient(id: string) {
-    return this.#whole((db, macs) => access.findTokenClient(db, macs, id));
+    return this.#tx.whole((db, macs) => access.findTokenClient(db, macs, id));
   }
 
   tokenClients() {
-    return this.#partly((db, macs) => access.listTokenClients(db, macs));
+    return this.#tx.partly((db, macs) => access.listTokenClients(db, macs));
   }
 
   addTokenClient(client: Omit<TokenClient, 'revision'>, requestId: string) {
-    return this.#change(requestId, (changes) => access.insertTokenClient(changes, client));
+    return this.#tx.change(requestId, (changes) => access.insertTokenClient(changes, client));
   }
 
   revokeTokenClient(id: string, revokedMs: number, requestId: string) {
-    return this.#change(requestId, (changes) => access.revokeTokenClient(changes, id, revokedMs));
+    return this.#tx.change(requestId, (changes) => access.revokeTokenClient(changes, id, revokedMs));
   }
 
   findKey(vaultId: string, keyId: string) {
-    return this.#whole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
+    return this.#tx.whole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
   }
 
   findKeyByName(vaultId: string, name: string) {
-    return this.#whole((db, macs) => keys.loadKeyByName(db, macs, vaultId, name));
+    return this.#tx.whole((db, macs) => keys.loadKeyByName(db, macs, vaultId, name));
   }
 
   listKeysByName(page: NamePage) {
-    return this.#partly((db, macs) => keys.loadNamePage(db, macs, page));
+    return this.#tx.partly((db, macs) => keys.loadNamePage(db, macs, page));
   }
 
   listDuePurges(nowMs: number, limit: number) {
-    return this.#partly((db, macs) => keys.loadDuePurges(db, macs, nowMs, limit));
+    return this.#tx.partly((db, macs) => keys.loadDuePurges(db, macs, nowMs, limit));
   }
 
   listKeys(page: KeyPage) {
-    return this.#partly((db, macs) => keys.loadPage(db, macs, page));
+    return this.#tx.partly((db, macs) => keys.loadPage(db, macs, page));
   }
 
   countLiveKeys() {
-    return this.#guard(() => keys.countLiveKeys(this.#engine.reader));
+    return this.#tx.guard(() => keys.countLiveKeys(this.#engine.reader));
   }
 
   ofTombstones(objectIds: readonly string[]) {
-    return this.#guard(() => keys.ofTombstones(this.#engine.reader, this.#unlocked(), objectIds));
+    return this.#tx.guard(() => keys.ofTombstones(this.#engine.reader, this.#tx.macs(), objectIds));
   }
 
   beginCreate(intent: Announcement, requestId: string) {
-    return this.#change(requestId, (changes) => intents.announceCreate(changes, intent));
+    return this.#tx.change(requestId, (changes) => intents.announceCreate(changes, intent));
   }
 
   async commitCreate(intentId: string, key: NewKey, version: NewVersion, requestId: string) {
@@ -226,7 +218,7 @@ export class StatementStore implements KeyStore {
   }
 
   beginRotate(intent: Announcement, requestId: string) {
-    return this.#change(requestId, (changes) => intents.announceRotate(changes, intent));
+    return this.#tx.change(requestId, (changes) => intents.announceRotate(changes, intent));
   }
 
   async commitVersion(
@@ -244,15 +236,15 @@ export class StatementStore implements KeyStore {
   }
 
   abortIntent(intentId: string, revision: number, requestId: string) {
-    return this.#change(requestId, (changes) => intents.abortIntent(changes, intentId, revision));
+    return this.#tx.change(requestId, (changes) => intents.abortIntent(changes, intentId, revision));
   }
 
   removeIntent(intentId: string, requestId: string) {
-    return this.#change(requestId, (changes) => intents.removeIntent(changes, intentId));
+    return this.#tx.change(requestId, (changes) => intents.removeIntent(changes, intentId));
   }
 
   intents() {
-    return this.#partly((db, macs) => intents.listIntents(db, macs));
+    return this.#tx.partly((db, macs) => intents.listIntents(db, macs));
   }
 
   async updateKey(vaultId: string, keyId: string, revision: number, change: KeyChange, requestId: string) {
@@ -294,26 +286,26 @@ export class StatementStore implements KeyStore {
   }
 
   reserveInvocations(objectId: string, count: number, limit: number) {
-    return this.#write((db) => counters.reserve(db, this.#engine.rowLocks, objectId, count, limit));
+    return this.#tx.write((db) => counters.reserve(db, this.#engine.rowLocks, objectId, count, limit));
   }
 
   returnInvocations(objectId: string, count: number) {
-    return this.#write((db) => counters.giveBack(db, objectId, count));
+    return this.#tx.write((db) => counters.giveBack(db, objectId, count));
   }
 
   raiseInvocations(totals: Readonly<Record<string, number>>) {
-    return this.#write((db) => counters.raise(db, totals));
+    return this.#tx.write((db) => counters.raise(db, totals));
   }
 
   failures(keyId: string, principal: string) {
-    return this.#guard(async () => {
+    return this.#tx.guard(async () => {
       const { reader } = this.#engine;
       return budgets.failures(reader, keyId, principal, await this.#engine.nowMs(reader));
     });
   }
 
   noteFailure(keyId: string, principal: string) {
-    return this.#write(async (db) => {
+    return this.#tx.write(async (db) => {
       const nowMs = await this.#engine.nowMs(db);
       await budgets.forgetFailures(db, nowMs);
       return budgets.noteFailure(db, keyId, principal, nowMs);
@@ -321,75 +313,75 @@ export class StatementStore implements KeyStore {
   }
 
   enrol(process: Omit<ProcessRow, 'leaseMs' | 'state' | 'settledMs'>) {
-    return this.#write(async (db, macs) => {
+    return this.#tx.write(async (db, macs) => {
       const leaseMs = await this.#engine.nowMs(db);
       await processes.enrol(db, macs, { ...process, leaseMs, state: 'open', settledMs: null });
     });
   }
 
   renew(bootId: string, stream: StreamPosition) {
-    return this.#write(async (db, macs) => {
+    return this.#tx.write(async (db, macs) => {
       const leaseMs = await this.#engine.nowMs(db);
       await processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { leaseMs, stream });
     });
   }
 
   claimedProcesses() {
-    return this.#guard(() => processes.listClaimed(this.#engine.reader));
+    return this.#tx.guard(() => processes.listClaimed(this.#engine.reader));
   }
 
   processes() {
-    return this.#partly((db, macs) => processes.listProcesses(db, macs));
+    return this.#tx.partly((db, macs) => processes.listProcesses(db, macs));
   }
 
   nowMs() {
-    return this.#guard(() => this.#engine.nowMs(this.#engine.reader));
+    return this.#tx.guard(() => this.#engine.nowMs(this.#engine.reader));
   }
 
   settleStream(bootId: string, state: 'closed' | 'adopted' | 'abandoned', stream: StreamPosition) {
-    return this.#write(async (db, macs) => {
+    return this.#tx.write(async (db, macs) => {
       const settledMs = await this.#engine.nowMs(db);
       return processes.changeProcess(db, macs, this.#engine.rowLocks, bootId, { state, settledMs, stream });
     });
   }
 
   unrecorded(bootId: string) {
-    return this.#guard(() => processes.listUnrecorded(this.#engine.reader, bootId));
+    return this.#tx.guard(() => processes.listUnrecorded(this.#engine.reader, bootId));
   }
 
   markRecorded(bootId: string, requestIds: readonly string[]) {
-    return this.#write((db) => processes.markRecorded(db, bootId, requestIds));
+    return this.#tx.write((db) => processes.markRecorded(db, bootId, requestIds));
   }
 
   takeDuty(name: string, bootId: string, forMs: number) {
-    return this.#write(async (db) =>
+    return this.#tx.write(async (db) =>
       processes.takeDuty(db, this.#engine.rowLocks, name, bootId, await this.#engine.nowMs(db), forMs));
   }
 
   pinLatches() {
-    return this.#guard(() => processes.listPinLatches(this.#engine.reader));
+    return this.#tx.guard(() => processes.listPinLatches(this.#engine.reader));
   }
 
   setPinLatch(latch: Omit<PinLatch, 'atMs'>) {
-    return this.#transaction(async (db) => processes.setPinLatch(db, { ...latch, atMs: await this.#engine.nowMs(db) }));
+    return this.#tx.transaction(async (db) => processes.setPinLatch(db, { ...latch, atMs: await this.#engine.nowMs(db) }));
   }
 
   clearPinLatches() {
-    return this.#transaction((db) => processes.clearPinLatches(db));
+    return this.#tx.transaction((db) => processes.clearPinLatches(db));
   }
 
   /** The lock is the database's, which may fail it; what `run` throws is its own. */
   exclusively<T>(run: () => Promise<T>): Promise<T> {
-    this.#assertOpen();
+    this.#tx.assertOpen();
     return this.#engine.exclusively(run).catch((error: unknown) => {
       throw this.#engine.fault(error) === 'database' ? meaning(this.#engine, error) : error;
     });
   }
 
   changeCounter(): number {
-    this.#assertOpen();
-    this.#unlocked();
-    this.#heads.assertSound();
+    this.#tx.assertOpen();
+    this.#tx.macs();
+    this.#tx.heads.assertSound();
     try {
       return this.#engine.changeCounter();
     } catch (error) {
@@ -398,30 +390,12 @@ export class StatementStore implements KeyStore {
   }
 
   ping() {
-    return this.#guard(() => this.#engine.ping());
+    return this.#tx.guard(() => this.#engine.ping());
   }
 
   /** Refuses new work, lets the running end, closes. Idempotent. */
   async close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    await Promise.allSettled(this.#running);
-    await this.#engine.close();
-  }
-
-  #assertOpen(): void {
-    if (this.#closed) throw unavailable('the store is closed');
-  }
-
-  /** @throws KmsError `store-unavailable` when it is not verified yet */
-  #unlocked(): StoreMacs {
-    if (this.#macs === undefined) throw unavailable('the store is not verified yet');
-    return this.#macs;
-  }
-
-  #context(macs: StoreMacs, storeId: string): ChangeContext {
-    const { rowLocks } = this.#engine;
-    return { macs, storeId, rowLocks, stream: this.#bootId, nowMs: (db) => this.#engine.nowMs(db) };
+    if (await this.#tx.close()) await this.#engine.close();
   }
 
   async #liveProcesses(): Promise<readonly string[]> {
@@ -429,89 +403,11 @@ export class StatementStore implements KeyStore {
     return all.filter(({ state }) => state === 'open').map(({ bootId }) => bootId);
   }
 
-  /** Something of which no part may be damaged. @throws KmsError `integrity` */
-  #whole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
-    return this.#guard(() => this.#loadWhole(load));
-  }
-
-  /** A collection, from which the load left out what is damaged. */
-  #partly<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
-    return this.#guard(async () => (await this.#load(load)).value);
-  }
-
-  async #loadWhole<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<T> {
-    const { value, damage } = await this.#load(load);
-    const [first] = damage;
-    if (first === undefined) return value;
-    throw damaged(`${first.table} ${first.row}: the stored row is damaged`);
-  }
-
-  async #load<T>(load: (db: Db, macs: StoreMacs) => Promise<Loaded<T>>): Promise<Loaded<T>> {
-    const macs = this.#unlocked();
-    this.#heads.assertSound();
-    const loaded = await loadSteadily(() => load(this.#engine.reader, macs));
-    loaded.damage.forEach((of) => { this.#tell(of); });
-    return loaded;
-  }
-
-  #tell(damage: Damage): void {
-    const name = JSON.stringify(damage);
-    if (this.#reported.has(name)) return;
-    this.#reported.add(name);
-    this.#report(damage);
-  }
-
-  /** @returns the key as the change left it; the end of the store waits for both steps */
-  #changeKey(requestId: string, { vaultId, keyId }: KeyPlace, work: (changes: Changes) => Promise<void>): Promise<Key> {
-    return this.#guard(async () => {
-      await this.#commit(requestId, work);
-      const key = await this.#loadWhole((db, macs) => keys.loadKey(db, macs, vaultId, keyId));
-      if (key === undefined) throw keys.noSuchKey();
-      return key;
-    });
-  }
-
-  #change<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
-    return this.#guard(() => this.#commit(requestId, work));
-  }
-
-  /** A transaction on sealed rows; its head is known here as soon as it has committed. */
-  async #commit<T>(requestId: string, work: (changes: Changes) => Promise<T>): Promise<T> {
-    const macs = this.#unlocked();
-    this.#heads.assertSound();
-    const context = this.#context(macs, this.#heads.known().storeId);
-    const { value, head } = await this.#engine.writer.transaction().execute(async (db) => {
-      const changes = await Changes.begin(db, context, requestId);
-      this.#heads.assertFollows(changes.head);
-      const result = await work(changes);
-      const after = await changes.finish();
-      await this.#engine.announce(db, after.seq);
-      return { value: result, head: after };
-    });
-    this.#heads.committed(head);
-    return value;
-  }
-
-  /** A transaction on rows outside the journal. */
-  #write<T>(work: (db: Db, macs: StoreMacs) => Promise<T>): Promise<T> {
-    return this.#transaction((db) => work(db, this.#unlocked()));
-  }
-
-  #transaction<T>(work: (db: Db) => Promise<T>): Promise<T> {
-    return this.#guard(() => this.#engine.writer.transaction().execute(work));
-  }
-
-  async #guard<T>(work: () => Promise<T>): Promise<T> {
-    this.#assertOpen();
-    const running = work();
-    this.#running.add(running);
-    try {
-      return await running;
-    } catch (error) {
-      throw meaning(this.#engine, error);
-    } finally {
-      this.#running.delete(running);
-    }
+  /** @returns the key as the change left it */
+  async #changeKey(requestId: string, { vaultId, keyId }: KeyPlace, work: (changes: Changes) => Promise<void>): Promise<Key> {
+    const key = await this.#tx.changeAndLoad(requestId, work, (db, macs) => keys.loadKey(db, macs, vaultId, keyId));
+    if (key === undefined) throw keys.noSuchKey();
+    return key;
   }
 }
 
