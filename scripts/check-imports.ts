@@ -66,12 +66,13 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['parts', { ours: ['pkcs11/*', 'store/*', 'config', 'home', 'errors'], libraries: [] }],
   ['sealing', { ours: ['pkcs11/*', 'crypto/*', 'store/*', 'audit/*', 'keys/*', 'config', 'home', 'errors'], libraries: [] }],
   ['server-certificate', { ours: ['pkcs11/*', 'crypto/*', 'auth/*', 'keys/*', 'telemetry/*', 'home', 'errors'], libraries: [] }],
+  ['own-token', { ours: ['pkcs11/*', 'crypto/*', 'keys/*', 'parts', 'config'], types: ['store/*', 'telemetry/*'], libraries: [] }],
   ['trust', { ours: ['auth/*', 'config', 'errors'], types: ['keys/*'], libraries: [] }],
   ['doors', { ours: ['api/*', 'keys/*', 'config', 'home'], types: ['crypto/engine', 'store/store'], libraries: [] }],
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'parts', 'doors', 'trust', 'sealing', 'server-certificate', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'own-token', 'parts', 'doors', 'trust', 'sealing', 'server-certificate', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

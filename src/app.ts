@@ -16,7 +16,7 @@ import { authority } from './auth/client-certificate.ts';
 import { randomHex } from './bytes.ts';
 import { type Config, endpointOf } from './config.ts';
 import { CryptoEngine } from './crypto/engine.ts';
-import { canaryOf, internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
+import { internalKey, signWithInternalKey } from './crypto/internal-keys.ts';
 import { createDoors, createServices, type Services } from './doors.ts';
 import { KmsError } from './errors.ts';
 import { paths } from './home.ts';
@@ -28,33 +28,20 @@ import { Invocations } from './keys/invocations.ts';
 import type { Installation, Key } from './keys/key.ts';
 import { Outbox } from './keys/outbox.ts';
 import { PageTokens } from './keys/page-token.ts';
-import { PinLatches } from './keys/pin-latches.ts';
 import { Purger } from './keys/purger.ts';
 import type { Rates } from './keys/rate-limits.ts';
 import { Reconciler } from './keys/reconcile.ts';
 import { SelfTests } from './keys/self-test.ts';
 import { birthOf, isRunning } from './own-process.ts';
-import { openInstalled, pinFile, tokenOptions, tokenSetup } from './parts.ts';
-import { labelPrefixes, pinSource, Token } from './pkcs11/token.ts';
+import { OwnToken, type TokenEvents } from './own-token.ts';
+import { openInstalled, tokenSetup } from './parts.ts';
+import { labelPrefixes, type Token } from './pkcs11/token.ts';
 import { Sealing } from './sealing.ts';
 import { readTlsFiles, ServerCertificate, type TlsFiles } from './server-certificate.ts';
 import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { openTrust, type Trust } from './trust.ts';
-
-export interface AppEvents {
-  /** The token is lost for this process: it must be replaced. */
-  readonly lost: (reason: string) => void;
-  /** The token cannot be used yet; it is tried again. */
-  readonly waiting: () => void;
-  /** Resolves when this process may log in. */
-  readonly mayLogin: () => Promise<void>;
-  /** The login is behind. */
-  readonly loggedIn: () => void;
-  /** Runs a change of the token while no other process of this host makes one. */
-  readonly exclusively: <T>(run: () => Promise<T>) => Promise<T>;
-}
 
 export type Port = 'api' | 'public';
 
@@ -67,13 +54,13 @@ export class App {
   readonly #config: Config;
   readonly #store: KeyStore;
   readonly #audit: AuditLog;
+  readonly #ownToken: OwnToken;
   readonly #token: Token;
   readonly #invocations: Invocations;
   readonly #installation: Installation;
   readonly #flush: () => Promise<void>;
   readonly #fleet: Fleet;
   readonly #evidence: Evidence;
-  readonly #latches: PinLatches;
   readonly #engine: CryptoEngine;
   readonly #selfTests: SelfTests;
   readonly #certificate: ServerCertificate;
@@ -88,7 +75,7 @@ export class App {
   readonly #sealing: Sealing;
   #draining = false;
 
-  private constructor(config: Config, parts: Parts, events: AppEvents) {
+  private constructor(config: Config, parts: Parts, events: TokenEvents) {
     const { store, audit, installation, bootId, logger, trust } = parts;
     const now = (): number => Date.now();
     const { hostId } = config;
@@ -97,8 +84,8 @@ export class App {
     this.#audit = audit;
     this.#installation = installation;
     this.logger = logger;
-    this.#latches = new PinLatches({ store, hostId, source: () => pinSource(pinFile(config)), logger });
-    this.#token = this.#openToken(events);
+    this.#ownToken = new OwnToken({ config, installation, store, logger, events });
+    this.#token = this.#ownToken.token;
     this.#invocations = new Invocations(store);
     this.#engine = new CryptoEngine(this.#token, installation.id, internalKey(installation, 'import'));
     const outbox = new Outbox(store, bootId);
@@ -188,7 +175,7 @@ export class App {
   }
 
   /** Opens store and audit and starts the token; returns before the token is ready. @throws KmsError */
-  static async start(config: Config, events: AppEvents): Promise<App> {
+  static async start(config: Config, events: TokenEvents): Promise<App> {
     const bootId = randomHex(8);
     const logger = createLogger({ level: config.log.level, base: { pid: process.pid, boot: bootId } });
     const { store, installation } = await openInstalled(config, bootId, (err) => {
@@ -219,7 +206,7 @@ export class App {
 
   readiness(): Readiness {
     const checks = {
-      token: this.#tokenState(),
+      token: this.#ownToken.check,
       selfTest: this.#engine.fitness,
       store: this.#storeState(),
       audit: this.#audit.healthy() ? 'ok' : 'not writable',
@@ -295,12 +282,6 @@ export class App {
     if (this.#sealing.done && this.#audit.head().closed) await this.#fleet.leave();
   }
 
-  #tokenState(): string {
-    if (this.#latches.waiting) return 'starting: pin-latched';
-    const token = this.#token.state;
-    return token.phase === 'ready' ? 'ok' : `${token.phase}: ${token.reason}`;
-  }
-
   #storeState(): string {
     try {
       this.#evidence.assertServing();
@@ -343,38 +324,6 @@ export class App {
       integrityFailures: () => this.#evidence.damages,
       findings: () => this.#evidence.findings,
     });
-  }
-
-  #openToken(events: AppEvents): Token {
-    const { id, tokenLabel, tokenSerial } = this.#installation;
-    return new Token({
-      ...tokenOptions(this.#config),
-      destroyable: labelPrefixes(id).keys,
-      setup: {
-        ...tokenSetup(this.#config),
-        tokenLabel,
-        tokenSerial,
-        canary: canaryOf(this.#installation),
-        provision: null,
-      },
-      mayLogin: async () => {
-        await this.#latches.released();
-        await events.mayLogin();
-      },
-      // First among the processes of this host, then among the hosts.
-      exclusively: (run) => events.exclusively(() => this.#store.exclusively(run)),
-      onLost: (reason) => { events.lost(reason); },
-      onState: (state) => { this.#tokenChanged(state, events); },
-    });
-  }
-
-  #tokenChanged(state: Token['state'], events: AppEvents): void {
-    this.logger[state.phase === 'ready' ? 'info' : 'warn']({ token: state }, 'token');
-    const latched = state.phase === 'starting' && state.reason === 'pin' ? this.#latches.failed() : undefined;
-    const passed = state.phase === 'ready' ? this.#latches.passed() : undefined;
-    Promise.all([latched, passed]).catch((err: unknown) => { this.logger.warn({ err }, 'the store does not know of the PIN'); });
-    if (state.phase === 'starting') events.waiting();
-    else events.loggedIn();
   }
 }
 
