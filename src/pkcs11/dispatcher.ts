@@ -1,9 +1,9 @@
 /**
  * Hands jobs to token threads: bounded queues, batches, deadlines. Runs on the event loop and makes no token call.
  *
- * The first thread does everything that is slow and is the only one that creates, destroys or searches for objects
- * (SoftHSM fails sporadically when another thread does any of it beside a creation). The second serves fast jobs only, so that a key generation of seconds cannot delay a
- * cipher operation of microseconds. Further threads serve both.
+ * The first thread does everything that is slow and is the only one that creates, destroys or searches for objects:
+ * SoftHSM fails sporadically when another thread does any of it beside a creation. The second serves fast jobs only, so
+ * that a key generation of seconds cannot delay a cipher operation of microseconds. Further threads serve both.
  */
 
 import { KmsError } from '../errors.ts';
