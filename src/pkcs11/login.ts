@@ -26,7 +26,7 @@ export class StartError extends Error {
   }
 }
 
-/** Tokens with this label; several are refused, a slot that cannot be read is passed over. */
+/** Tokens with this label; several are refused, what `factsOrNothing` does not show is passed over. */
 export function findSlot(cryptoki: Cryptoki, setup: ThreadSetup): Handle {
   const matches = cryptoki.slots(true).filter((slot) => {
     const facts = factsOrNothing(cryptoki, slot);
@@ -37,12 +37,23 @@ export function findSlot(cryptoki: Cryptoki, setup: ThreadSetup): Handle {
   return slot;
 }
 
+/** @returns undefined for a slot that cannot be read, and for one whose token never came to be */
 function factsOrNothing(cryptoki: Cryptoki, slot: Handle): TokenFacts | undefined {
   try {
-    return cryptoki.tokenFacts(slot);
+    const facts = cryptoki.tokenFacts(slot);
+    return isTorso(facts) ? undefined : facts;
   } catch {
     return undefined;
   }
+}
+
+/**
+ * What a kill in the middle of C_InitToken leaves in SoftHSM: a label, and a security officer who has no PIN and gets none
+ * from another C_InitToken. Nobody will ever log in there.
+ */
+function isTorso({ flags }: TokenFacts): boolean {
+  const relevant = ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED | ck.CKF_USER_PIN_INITIALIZED;
+  return (flags & relevant) === (ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED);
 }
 
 /** A PIN file holds the PIN and at most one line end. */

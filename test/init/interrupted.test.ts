@@ -1,7 +1,8 @@
 /** `kms init` killed at any point, and started again: one sound installation, nothing left over, nothing twice. */
 
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -115,12 +116,51 @@ describe('killed', () => {
     expect((await runKms({ KMS_HOME: home }, 'audit', 'verify')).code).toBe(0);
   });
 
+  test('in the middle of the making of the token', async () => {
+    await killedWhen((text) => text.includes('token kms-'));
+    leaveTorso();
+    TokenViewer.look(home, ({ module }) => {
+      const labels = module.C_GetSlotList(true).map((slot) => module.C_GetTokenInfo(slot).label.trim());
+      expect(labels).toContain((JSON.parse(readFileSync(join(home, 'init.pending'), 'utf8')) as { tokenLabel: string }).tokenLabel);
+    });
+    await initAgain();
+  });
+
   test('between the making of the token and the setting of its PIN', async () => {
     await killedWhen((text) => text.includes('token kms-'));
     initialiseTokenWithoutPin();
     await initAgain();
   });
 });
+
+/** Exactly what the killed process would have left, had the kill come a moment later. */
+function leaveTorso(): void {
+  const { tokenLabel } = JSON.parse(readFileSync(join(home, 'init.pending'), 'utf8')) as { tokenLabel: string };
+  const tokens = join(home, 'softhsm', 'tokens');
+  // Had it come to the token, in place of that.
+  for (const made of readdirSync(tokens)) rmSync(join(tokens, made), { recursive: true });
+  const directory = join(tokens, randomUUID());
+  mkdirSync(directory);
+  writeFileSync(join(directory, 'token.object'), Buffer.concat([
+    number(5), // generation
+    number(LABEL_ATTRIBUTE), number(BYTES), number(32), Buffer.from(tokenLabel.padEnd(32)),
+    number(LABEL_ATTRIBUTE + 1), number(BYTES), number(16), Buffer.from('4169089b7259f2d7'),
+    number(LABEL_ATTRIBUTE + 2), number(ULONG), number(0xc0_0425),
+  ]));
+  writeFileSync(join(directory, 'generation'), number(1));
+  writeFileSync(join(directory, 'token.lock'), '');
+}
+
+/** Of SoftHSM's object files: CKA_OS_TOKENLABEL, after which come serial and flags, and kinds of values. */
+const LABEL_ATTRIBUTE = 0x8000_5349;
+const ULONG = 2;
+const BYTES = 3;
+
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(value));
+  return bytes;
+}
 
 /** Exactly the call the killed process would have made next, in the state it left. */
 function initialiseTokenWithoutPin(): void {

@@ -14,6 +14,8 @@ const LABEL = 'our token';
 const FREE: TokenFacts = { label: '', serial: '', flags: 0 };
 const OTHER: TokenFacts = { label: 'other', serial: '1', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_USER_PIN_INITIALIZED };
 const WITHOUT_PIN: TokenFacts = { label: LABEL, serial: '2', flags: ck.CKF_TOKEN_INITIALIZED };
+/** What a kill in C_InitToken leaves: no security officer can log in. */
+const TORSO: TokenFacts = { label: LABEL, serial: '3', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED | ck.CKF_SO_PIN_TO_BE_CHANGED };
 const READY: TokenFacts = { ...WITHOUT_PIN, flags: OTHER.flags };
 
 let folder: string;
@@ -78,8 +80,12 @@ describe('free-slot', () => {
     expect(callsOf('free-slot', [OTHER, WITHOUT_PIN, FREE])).toEqual(setsPin(1, 'so-pin'));
   });
 
-  test('a slot with another token is not free', () => {
-    expect(() => callsOf('free-slot', [OTHER])).toThrow('token-absent');
+  test('passes over a token that was never made to its end, and makes one', () => {
+    expect(callsOf('free-slot', [TORSO, FREE])).toEqual([`initToken 1 "so-pin" "${LABEL}"`, ...setsPin(1, 'so-pin')]);
+  });
+
+  test.each([[[OTHER]], [[TORSO]]])('a slot with another token is not free (%#)', (tokens) => {
+    expect(() => callsOf('free-slot', tokens)).toThrow('token-absent');
   });
 });
 

@@ -51,7 +51,7 @@ export class TokenViewer {
   private constructor(module: ck.PKCS11) {
     this.module = module;
     this.#slots = module.C_GetSlotList(true).filter((slot) => {
-      return ckr(() => module.C_GetTokenInfo(slot)) === ck.CKR_OK && (flagsOf(module, slot) & ck.CKF_TOKEN_INITIALIZED) !== 0;
+      return ckr(() => module.C_GetTokenInfo(slot)) === ck.CKR_OK && isToken(flagsOf(module, slot));
     });
   }
 
@@ -79,7 +79,7 @@ export class TokenViewer {
     this.module.close();
   }
 
-  /** Initialised tokens only. */
+  /** Initialised tokens on which somebody can log in. */
   tokens(): readonly SeenToken[] {
     return this.#slots.map((slot) => {
       const { label, serialNumber } = this.module.C_GetTokenInfo(slot);
@@ -140,6 +140,12 @@ export class TokenViewer {
   #next(): readonly ck.Handle[] {
     return this.module.C_FindObjects(this.session, PER_FIND);
   }
+}
+
+/** A kill in C_InitToken leaves something that says it is one, with a security officer whose PIN is locked and no user. */
+function isToken(flags: number): boolean {
+  if ((flags & ck.CKF_TOKEN_INITIALIZED) === 0) return false;
+  return (flags & ck.CKF_SO_PIN_LOCKED) === 0 || (flags & ck.CKF_USER_PIN_INITIALIZED) !== 0;
 }
 
 function flagsOf(module: ck.PKCS11, slot: ck.Handle): number {

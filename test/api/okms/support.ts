@@ -1,7 +1,7 @@
 /** What the tests of the OKMS door share: the errors of okms-rest-api §3 as exact expectations, and keys to work on. */
 
 import { randomUUID } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from '@jest/globals';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
@@ -72,8 +72,23 @@ export async function inTurns<T, R>(items: readonly T[], work: (item: T) => Prom
   return results;
 }
 
-/** Objects on the token, as SoftHSM keeps them. */
+/** Objects on the token, as SoftHSM keeps them; not the data objects, of which the servers replace theirs at any time. */
 export function objectsOnToken({ home }: Installation): number {
   const tokens = join(home, 'softhsm', 'tokens');
-  return readdirSync(tokens, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.object')).length;
+  const files = readdirSync(tokens, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.object'));
+  return files.filter((name) => isKeyObject(join(tokens, name))).length;
+}
+
+/** After a generation of 8 bytes come attributes by type: the class is 0, of kind 2 (a number), and 0 for data. */
+function isKeyObject(file: string): boolean {
+  const bytes = readOrNothing(file);
+  return bytes.length >= 32 && bytes.readBigUInt64BE(8) === 0n && bytes.readBigUInt64BE(16) === 2n && bytes.readBigUInt64BE(24) !== 0n;
+}
+
+function readOrNothing(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
