@@ -9,7 +9,7 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-chaos bench bench-store test-timing lint build clean prepare prepare-test
+.PHONY: help run check test test-full test-chaos bench bench-store test-timing lint build clean prepare prepare-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,10 +19,18 @@ run: dist/.built ## install what is missing, build, initialise $KMS_HOME (defaul
 	@node dist/cli/main.js migrate > /dev/null
 	@exec node dist/cli/main.js serve
 
-test: prepare-test dist/.built build/fault ## install what is missing, build, check types and style, run every test
+check: dist/.built ## under a minute, for every save: types, style, every test without server, token and database
+	@scripts/check.sh
+
+test: prepare-test dist/.built build/fault ## install what is missing, build, check types and style, every test in its short form
 	@npm run --silent typecheck
 	@npm run --silent lint
 	@npm run --silent test
+
+test-full: prepare-test dist/.built build/fault ## the same with every test in its full form: hours
+	@npm run --silent typecheck
+	@npm run --silent lint
+	@KMS_TEST_FULL=1 npm run --silent test
 
 bench: dist/.built build/fault ## measure token layer and store, as ratios inside one run
 	@mkdir -p var
@@ -32,8 +40,8 @@ bench-store: dist/.built | prepare-test ## only the store: a million keys ÷ 1,1
 	@mkdir -p var
 	@node bench/store.mjs
 
-test-chaos: prepare-test dist/.built build/fault ## the chaos scenarios with a minute of fault each, and 200 kills per database
-	@KMS_CHAOS_SECONDS=60 KMS_CHAOS_KILLS=200 npm run --silent test -- --maxWorkers=1 test/chaos test/hosts/outage
+test-chaos: prepare-test dist/.built build/fault ## only the chaos scenarios, in their full form
+	@KMS_TEST_FULL=1 npm run --silent test -- --maxWorkers=1 test/chaos test/hosts/outage
 
 test-timing: dist/.built ## compare the times of foreign and unknown names, and load with ten thousand connections
 	@node bench/timing.mjs
@@ -42,7 +50,7 @@ lint: prepare ## check types and style
 	@npm run --silent typecheck
 	@npm run --silent lint
 
-build: dist/.built ## compile src into dist
+build: dist/.built build/fault ## compile src into dist, and what tests need into build
 
 clean: ## remove what build and test made; keeps node_modules and $KMS_HOME
 	rm -rf dist build coverage
@@ -69,6 +77,6 @@ build/fault/libnssfips.so: test/fault/nss-fips.c test/fault/pkcs11.h | prepare-t
 	@mkdir -p $(@D)
 	@$(CC) $(MODULE_FLAGS) -o $@ $< -ldl
 
-dist/.built: $(SOURCES) tsconfig.json tsconfig.build.json package.json package-lock.json | prepare
+dist/.built: $(SOURCES) scripts/build.mjs tsconfig.json tsconfig.build.json package.json package-lock.json | prepare
 	@npm run --silent build
 	@touch $@

@@ -1,8 +1,14 @@
+import process from 'node:process';
+import { lightTests } from './test/support/rings.mjs';
+
+const light = process.env.KMS_TEST_RING === 'check';
+
 export default {
-  testMatch: ['<rootDir>/test/**/*.test.ts'],
+  testMatch: light ? lightTests().map((name) => `<rootDir>/${name}`) : ['<rootDir>/test/**/*.test.ts'],
+  testSequencer: './test/support/sequencer.mjs',
   testEnvironment: './test/support/environment.mjs',
-  globalSetup: './test/support/postgres-setup.mjs',
-  globalTeardown: './test/support/postgres-teardown.mjs',
+  globalSetup: './test/support/global-setup.mjs',
+  globalTeardown: './test/support/global-teardown.mjs',
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '\\.ts$': [
@@ -19,5 +25,5 @@ export default {
   // With the default, two cores give one worker.
   maxWorkers: 2,
   testTimeout: 120_000,
-  reporters: ['default', '<rootDir>/scripts/count-reporter.mjs'],
+  reporters: ['default', '<rootDir>/test/support/reporter.mjs'],
 };

@@ -9,9 +9,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, request } from 'undici';
-import { withAccess } from '../dist/cli/session.js';
-import { loadConfig } from '../dist/config.js';
-import { openStore } from '../dist/parts.js';
+import { withAccess } from '../build/modules/cli/session.js';
+import { loadConfig } from '../build/modules/config.js';
+import { openStore } from '../build/modules/parts.js';
 import { openDatabase } from './store-database.mjs';
 import { fill } from './store-fill.mjs';
 

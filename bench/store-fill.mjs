@@ -5,8 +5,8 @@
  */
 
 import { randomBytes, randomUUID } from 'node:crypto';
-import { TABLES } from '../dist/store/sealed-tables.js';
-import { canonicalRow, journalMac, partsOf, sealOf } from '../dist/store/seal.js';
+import { TABLES } from '../build/modules/store/sealed-tables.js';
+import { canonicalRow, journalMac, partsOf, sealOf } from '../build/modules/store/seal.js';
 
 const KEYS_AT_ONCE = 5000;
 const PG_TYPES = { text: 'text', 'json-list': 'text', 'json-set': 'text', bytes: 'bytea', int: 'bigint', flag: 'bigint', time: 'bigint' };

@@ -5,10 +5,10 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import ck from 'pkcs11js';
-import { Cryptoki } from '../dist/pkcs11/cryptoki.js';
-import { findSlot } from '../dist/pkcs11/login.js';
-import { secretTemplate } from '../dist/pkcs11/template.js';
-import { loadProfile, Token } from '../dist/pkcs11/token.js';
+import { Cryptoki } from '../build/modules/pkcs11/cryptoki.js';
+import { findSlot } from '../build/modules/pkcs11/login.js';
+import { secretTemplate } from '../build/modules/pkcs11/template.js';
+import { loadProfile, Token } from '../build/modules/pkcs11/token.js';
 
 const [, , name, home] = process.argv;
 const environment = process.env;

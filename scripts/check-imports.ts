@@ -20,7 +20,8 @@ interface Row {
 const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['errors', { ours: [], libraries: [] }],
   ['bytes', { ours: [], libraries: [] }],
-  ['home', { ours: [], libraries: [] }],
+  ['package', { ours: [], libraries: [] }],
+  ['home', { ours: ['package'], libraries: [] }],
   ['own-process', { ours: [], libraries: [] }],
   ['pkcs11', { ours: ['errors', 'bytes'], libraries: ['graphene-pk11', 'pkcs11js', 'zod', 'yaml'] }],
   [
@@ -57,7 +58,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   [
     'api',
     {
-      ours: ['keys/*', 'auth/*', 'telemetry/*', 'errors', 'bytes'],
+      ours: ['keys/*', 'auth/*', 'telemetry/*', 'errors', 'bytes', 'package'],
       libraries: ['koa', '@koa/router', 'koa-body', 'zod', 'zod-openapi', 'jose'],
     },
   ],
@@ -68,7 +69,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['server-certificate', { ours: ['pkcs11/*', 'crypto/*', 'auth/*', 'keys/*', 'telemetry/*', 'home', 'errors'], libraries: [] }],
   ['own-token', { ours: ['pkcs11/*', 'crypto/*', 'keys/*', 'parts', 'config'], types: ['store/*', 'telemetry/*'], libraries: [] }],
   ['trust', { ours: ['auth/*', 'config', 'errors'], types: ['keys/*'], libraries: [] }],
-  ['doors', { ours: ['api/*', 'keys/*', 'config', 'home'], types: ['crypto/engine', 'store/store'], libraries: [] }],
+  ['doors', { ours: ['api/*', 'keys/*', 'config', 'package'], types: ['crypto/engine', 'store/store'], libraries: [] }],
   [
     'app',
     {

@@ -10,7 +10,7 @@ import { okmsDoor } from './api/okms/door.ts';
 import { type DoorDescription, openApiDocument } from './api/openapi.ts';
 import { type Config, endpointOf } from './config.ts';
 import type { CryptoEngine } from './crypto/engine.ts';
-import { packageVersion } from './home.ts';
+import { packageVersion } from './package.ts';
 import type { Gate } from './keys/access.ts';
 import { Alterations } from './keys/alteration.ts';
 import { Cryptography } from './keys/cryptography.ts';

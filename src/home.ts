@@ -1,7 +1,8 @@
 /** What lies where in $KMS_HOME, and where the package keeps its HSM profiles. */
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { packageFile } from './package.ts';
 
 export const paths = {
   store: (home: string): string => join(home, 'kms.db'),
@@ -23,14 +24,9 @@ export const paths = {
   client: (home: string, name: string): string => join(home, 'clients', name),
 };
 
-export function packageVersion(): string {
-  const path = new URL('../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
-
 /** @param name of a file in hsm-config/, or the path of one */
 export function profilePath(name: string): string {
-  return name.includes('/') ? name : new URL(`../hsm-config/${name}.yaml`, import.meta.url).pathname;
+  return name.includes('/') ? name : packageFile(`hsm-config/${name}.yaml`);
 }
 
 /** Replaces the file in one step, so that nobody reads half of it. */

@@ -20,6 +20,7 @@ describe('package.json', () => {
       '@scarf/scarf': false,
       '@parcel/watcher': false,
       'unrs-resolver': false,
+      esbuild: false,
     });
   });
 

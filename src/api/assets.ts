@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { extname } from 'node:path';
+import { packageFile } from '../package.ts';
 
 export interface Asset {
   readonly type: string;
@@ -25,12 +26,12 @@ const OWN = ['page.css', 'init.js'];
 
 const { resolve } = createRequire(import.meta.url);
 
-function own(name: string): URL {
-  return new URL(`../../web/swagger/${name}`, import.meta.url);
+function own(name: string): string {
+  return packageFile(`web/swagger/${name}`);
 }
 
 export function readAssets(): ReadonlyMap<string, Asset> {
-  const paths = new Map<string, string | URL>([
+  const paths = new Map<string, string>([
     ...FROM_PACKAGE.map((name) => [name, resolve(`swagger-ui-dist/${name}`)] as const),
     ...OWN.map((name) => [name, own(name)] as const),
   ]);

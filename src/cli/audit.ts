@@ -32,8 +32,7 @@ export interface AuditReport extends TreeReport {
   readonly store: string;
 }
 
-export function auditCommands(kms: Command, finish: (code: number) => void): void {
-  const audit = kms.command('audit').description('the audit stream');
+export function auditCommands(audit: Command, finish: (code: number) => void): void {
   audit
     .command('verify')
     .description('check every stream; names the first bad position')

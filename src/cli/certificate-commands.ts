@@ -8,8 +8,7 @@ import { IDENTITIES_MAX, type Issue, issueCredential, listCredentials, type List
 import { type Output, outputOption, print } from './output.ts';
 import { collect, withRoles } from './roles.ts';
 
-export function certificateCommands(kms: Command, finish: (code: number) => void): void {
-  const cert = kms.command('cert').description('access certificates, by which clients prove who they are');
+export function certificateCommands(cert: Command, finish: (code: number) => void): void {
   const config = (): Config => loadConfig(process.env);
   withRoles(cert.command('issue'))
     .description('issue an access certificate; what it may do is decided by the roles of its subject and identities')

@@ -61,9 +61,8 @@ const RULES: Readonly<Record<string, string>> = {
   'rate-manage': 'the caller made more changes in a second than limits.manageRate',
 };
 
-export function explainCommand(kms: Command, finish: (code: number) => void): void {
-  kms.command('explain <request-id>')
-    .description('say what became of a request, which rule refused it, and which role would allow it')
+export function explainCommand(command: Command, finish: (code: number) => void): void {
+  command
     .addOption(outputOption())
     .action(async (requestId: string, { output }: Output) => {
       const found = await explain(loadConfig(process.env), requestId);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
+import { packageFile } from '../package.ts';
 import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
 import {
@@ -85,7 +86,7 @@ async function isEmpty(store: KeyStore): Promise<boolean> {
 
 async function makeFrom(config: Config, pending: Pending, plan: Plan, store: KeyStore, say: Say): Promise<void> {
   const { directory, makesPins } = plan.token;
-  const template = new URL('../../softhsm2.conf', import.meta.url).pathname;
+  const template = packageFile('softhsm2.conf');
   if (directory !== undefined) writeTokenConfiguration(config.home, template, directory ?? undefined);
   if (makesPins) writePins(config.home);
   await makeInstallation(config, store, pending, plan, say);

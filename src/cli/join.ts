@@ -12,6 +12,7 @@ import { loadConfig } from '../config.ts';
 import { internalKey } from '../crypto/internal-keys.ts';
 import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
+import { packageFile } from '../package.ts';
 import { serverNames, tokenSigner } from '../server-certificate.ts';
 import { makeServerCertificate } from './init-certificates.ts';
 import { makeDirectories, SETTINGS_HEADER, writeTokenConfiguration } from './init-files.ts';
@@ -73,7 +74,7 @@ function configureSoftHsm(home: string, directory: string): void {
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
     throw new KmsError('invalid-field', `--token-directory: ${directory} is no directory`);
   }
-  writeTokenConfiguration(home, new URL('../../softhsm2.conf', import.meta.url).pathname, resolve(directory));
+  writeTokenConfiguration(home, packageFile('softhsm2.conf'), resolve(directory));
 }
 
 /** The token is found by what the store says of it. */

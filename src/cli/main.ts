@@ -1,49 +1,9 @@
 #!/usr/bin/env node
-/**
- * Argument list to command. Results go to standard output, everything else to standard error. Exit codes: 0 ok,
- * 1 failure, 2 usage, 5 HSM or network unavailable, 6 verification failed.
- */
+/** Entry of every command. What holds for the modules of a program must be said before they are loaded. */
 
-import { Command } from 'commander';
-import { asKmsError, type ErrorCode } from '../errors.ts';
-import { packageVersion } from '../home.ts';
-import { say } from './output.ts';
+import { cacheCompiledCode, nameSourceFiles } from './runtime.ts';
 
-async function program(finish: (code: number) => void): Promise<Command> {
-  const kms = new Command('kms').description('Key management service in front of an HSM').version(packageVersion());
-  kms.configureHelp({ sortSubcommands: true }).exitOverride();
-  kms
-    .command('serve')
-    .description('serve the APIs until SIGTERM')
-    .option('--dev-exposed', 'let a development installation listen beyond loopback')
-    .action(async (options: { devExposed?: boolean }) => {
-      const { serve } = await import('./serve.ts');
-      finish(await serve({ devExposed: options.devExposed === true }));
-    });
-  if (process.argv[2] === 'serve') return kms;
-  const { addCommands } = await import('./commands.ts');
-  addCommands(kms, finish);
-  return kms;
-}
-
-const EXIT_CODES: Partial<Record<ErrorCode, number>> = {
-  'invalid-field': 2,
-  'token-unavailable': 5,
-  'store-unavailable': 5,
-  integrity: 6,
-};
-
-function exitCode(error: unknown): number {
-  const commander = error as { code?: unknown; exitCode?: unknown };
-  if (typeof commander.code === 'string' && commander.code.startsWith('commander.')) {
-    return commander.exitCode === 0 ? 0 : 2;
-  }
-  const { code, message, cause } = asKmsError(error);
-  say(`kms: ${code === 'internal' && cause instanceof Error ? cause.message : message}`);
-  return EXIT_CODES[code] ?? 1;
-}
-
-program((code) => { process.exitCode = code; })
-  .then((kms) => kms.parseAsync())
-  .catch((error: unknown) => { process.exitCode = exitCode(error); })
-  .finally(() => { process.exit(); });
+nameSourceFiles();
+cacheCompiledCode();
+const { run } = await import('./program.ts');
+await run();

@@ -17,9 +17,8 @@ interface Apply {
   readonly dryRun?: true;
 }
 
-export function policyCommands(kms: Command, finish: (code: number) => void): void {
-  kms.command('policy').description('roles and assignments, declared in a file')
-    .command('apply <file>').description('make the roles and assignments of the installation those of a file; shows the difference and asks')
+export function policyCommands(policy: Command, finish: (code: number) => void): void {
+  policy.command('apply <file>').description('make the roles and assignments of the installation those of a file; shows the difference and asks')
     .option('--dry-run', 'only show the difference')
     .option('--yes', 'do not ask')
     .action(async (file: string, options: Apply) => {

@@ -40,10 +40,8 @@ interface Arguments extends Output {
   readonly yes?: boolean;
 }
 
-export function reconcileCommand(kms: Command, finish: (code: number) => void): void {
-  kms
-    .command('reconcile')
-    .description('compare store and token; exit 0 only if all is well')
+export function reconcileCommand(command: Command, finish: (code: number) => void): void {
+  command
     .option('--report', 'say what does not fit, and change nothing')
     .option('--destroy <object-id>', 'destroy an object whose key is destroyed, which the token shows again')
     .option('--yes', 'do not ask')

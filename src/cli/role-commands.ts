@@ -25,8 +25,7 @@ interface Define {
   readonly description: string;
 }
 
-export function roleCommands(kms: Command, finish: (code: number) => void): void {
-  const role = kms.command('role').description('who may do what');
+export function roleCommands(role: Command, finish: (code: number) => void): void {
   const config = (): Config => loadConfig(process.env);
   const done = (line: string): void => { print(line); finish(0); };
   withHolder(role.command('assign'))

@@ -14,8 +14,7 @@ interface AcceptArguments extends Output {
 
 const QUESTION = 'This goes on from an earlier state of the store: changes since then are lost, but for restrictions.';
 
-export function storeCommands(kms: Command, finish: (code: number) => void): void {
-  const store = kms.command('store').description('the database of the installation');
+export function storeCommands(store: Command, finish: (code: number) => void): void {
   store
     .command('accept-rollback')
     .description('go on with a store that was restored, or that token or audit contradict; servers must be stopped')

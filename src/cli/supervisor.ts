@@ -10,6 +10,7 @@ import type { Config } from '../config.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
 import type { InstallationKind, Turn } from './protocol.ts';
+import { NAME_SOURCE_FILES } from './runtime.ts';
 import { ServerChild } from './server-child.ts';
 import { Sockets } from './sockets.ts';
 import { Turns } from './turns.ts';
@@ -50,7 +51,7 @@ export class Supervisor {
     this.#events = events;
     this.#sockets = new Sockets((port, socket) => this.#give(port, socket));
     const exec = new URL('./server-process.js', import.meta.url).pathname;
-    cluster.setupPrimary({ exec, args: [], execArgv: [...process.execArgv, ...MEMORY], serialization: 'advanced' });
+    cluster.setupPrimary({ exec, args: [], execArgv: [...process.execArgv, NAME_SOURCE_FILES, ...MEMORY], serialization: 'advanced' });
   }
 
   /** @returns the ports in use @throws KmsError `conflict` when one is taken */

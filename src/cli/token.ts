@@ -15,8 +15,7 @@ interface Issue extends Roles {
   readonly lifetime: number;
 }
 
-export function tokenCommands(kms: Command, finish: (code: number) => void): void {
-  const token = kms.command('token').description('access tokens of a development installation');
+export function tokenCommands(token: Command, finish: (code: number) => void): void {
   withRoles(token.command('issue'))
     .description('print a bearer token; what it may do is decided by the roles of its subject')
     .requiredOption('--subject <name>', 'who the token speaks for')

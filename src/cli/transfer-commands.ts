@@ -1,56 +1,47 @@
 /** `kms backup`, `kms restore` and `kms migrate` as commands: options, texts and exit codes. */
 
-import type { Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { backup, type BackupReport } from './backup.ts';
 import { drill, type DrillFailure, type DrillReport } from './drill.ts';
 import { faultOfUrl, migrateSchema, moveStore } from './migrate.ts';
+import { type Output, outputOption, print, say } from './output.ts';
 import { restore } from './restore.ts';
-
-export interface Terminal {
-  readonly print: (text: string) => void;
-  readonly say: (line: string) => void;
-  readonly finish: (code: number) => void;
-  readonly outputOption: () => Option;
-}
 
 const USAGE = 2;
 const NOT_VERIFIED = 6;
 
-interface RestoreOptions {
+interface RestoreOptions extends Output {
   readonly from: string;
   readonly drill?: boolean;
-  readonly output: 'text' | 'json';
 }
 
-export function addTransferCommands(kms: Command, terminal: Terminal): void {
-  const { outputOption, finish } = terminal;
-  const verified = async (run: () => Promise<number>): Promise<void> => { finish(await orNotVerified(run, terminal.say)); };
-  kms
-    .command('backup')
-    .description('write the store and the heads of the audit to one signed file, while servers run')
+export function backupCommand(command: Command, finish: (code: number) => void): void {
+  command
     .requiredOption('--out <file>', 'where it goes; must not be there yet')
     .addOption(outputOption())
-    .action(async (options: { out: string; output: 'text' | 'json' }) => { await verified(() => runBackup(options, terminal)); });
-  kms
-    .command('restore')
-    .description('put the store of a backup into an empty one, or only try the backup out')
+    .action(async (options: Output & { out: string }) => { finish(await orNotVerified(() => runBackup(options))); });
+}
+
+export function restoreCommand(command: Command, finish: (code: number) => void): void {
+  command
     .requiredOption('--from <file>', 'a file of kms backup')
     .option('--drill', 'prove every key of the backup against the token, and change nothing')
     .addOption(outputOption())
     .action(async (options: RestoreOptions) => {
-      await verified(() => (options.drill === true ? runDrill(options, terminal) : runRestore(options, terminal)));
+      finish(await orNotVerified(() => (options.drill === true ? runDrill(options) : runRestore(options))));
     });
-  kms
-    .command('migrate')
-    .description('bring the store to the schema of this program; harmless when it is there')
+}
+
+export function migrateCommand(command: Command, finish: (code: number) => void): void {
+  command
     .option('--to <url>', 'move the store to this empty PostgreSQL database; servers must be stopped')
-    .action(async ({ to }: { to?: string }) => { await verified(() => runMigrate(to, terminal)); });
+    .action(async ({ to }: { to?: string }) => { finish(await orNotVerified(() => runMigrate(to))); });
 }
 
 /** What was altered, rolled back or forked is no failure like others. */
-async function orNotVerified(run: () => Promise<number>, say: (line: string) => void): Promise<number> {
+async function orNotVerified(run: () => Promise<number>): Promise<number> {
   try {
     return await run();
   } catch (error) {
@@ -60,7 +51,7 @@ async function orNotVerified(run: () => Promise<number>, say: (line: string) => 
   }
 }
 
-async function runBackup({ out, output }: { readonly out: string; readonly output: 'text' | 'json' }, { print, say }: Terminal): Promise<number> {
+async function runBackup({ out, output }: Output & { readonly out: string }): Promise<number> {
   const report = await backup(loadConfig(process.env), out);
   print(output === 'json' ? JSON.stringify(report, null, 2) : formatBackup(report));
   if (report.damaged.length === 0) return 0;
@@ -72,14 +63,14 @@ function formatBackup({ file, digest, epoch, seq, rows }: BackupReport): string 
   return `${file}: ${rows} rows, epoch ${epoch}, journal entry ${seq}\nsha256 ${digest}`;
 }
 
-async function runRestore({ from, output }: RestoreOptions, { print }: Terminal): Promise<number> {
+async function runRestore({ from, output }: RestoreOptions): Promise<number> {
   const report = await restore(loadConfig(process.env), from);
   const { installation, seq, next } = report;
   print(output === 'json' ? JSON.stringify(report, null, 2) : `restored installation ${installation} up to journal entry ${seq}\n${next}`);
   return 0;
 }
 
-async function runDrill({ from, output }: RestoreOptions, { print }: Terminal): Promise<number> {
+async function runDrill({ from, output }: RestoreOptions): Promise<number> {
   const report = await drill(loadConfig(process.env), from);
   print(output === 'json' ? JSON.stringify(report, null, 2) : formatDrill(report));
   return report.ok ? 0 : NOT_VERIFIED;
@@ -95,7 +86,7 @@ function formatFailure({ about, version, family, reason }: DrillFailure): string
   return `FAILED ${about}${object}: ${reason}`;
 }
 
-async function runMigrate(to: string | undefined, { print, say }: Terminal): Promise<number> {
+async function runMigrate(to: string | undefined): Promise<number> {
   if (to === undefined) {
     await migrateSchema(loadConfig(process.env));
     print('the store has the schema of this program');

@@ -31,8 +31,7 @@ interface Create extends Switches, Output {
 const RULES = ['reversible', 'final'] as const;
 const SWITCHES = [['cbc', 'AES-CBC'], ['rsa1-5', 'RSA1_5'], ['rsnull', 'RSNULL']] as const;
 
-export function vaultCommands(kms: Command, finish: (code: number) => void): void {
-  const vault = kms.command('vault').description('make, show and change vaults, which hold keys');
+export function vaultCommands(vault: Command, finish: (code: number) => void): void {
   const config = (): Config => loadConfig(process.env);
   const show = (made: Vault, { output }: Output): void => { print(output === 'json' ? JSON.stringify(made, null, 2) : formatVault(made)); finish(0); };
   withSwitches(vault.command('create <name>').description('make a vault'), false)

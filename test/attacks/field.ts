@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Behind, type Contents } from '../store/behind.ts';
 import { auditRecords, type SeenRecord } from '../support/audit-records.ts';
 import { type Answer, type Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { dropDatabase, sharedPostgres } from '../support/postgres.ts';
 
 export type Database = 'SQLite' | 'PostgreSQL';

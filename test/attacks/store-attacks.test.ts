@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { type ColumnType, keyText, TABLES } from '../../src/store/sealed-tables.ts';
 import { keyColumns, type Contents, type Row } from '../store/behind.ts';
 import { another } from '../store/another.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { dropDatabase, query } from '../support/postgres.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
 import { type Database, Field } from './field.ts';

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 import { BOOT, HOST, PRIVATE_PEM, TAIL_KEY } from './support.ts';
 
-const built = new URL('../../dist/audit/log.js', import.meta.url);
+const built = new URL('../../build/modules/audit/log.js', import.meta.url);
 
 // writeSync: what the parent reads was answered before a SIGKILL, never after.
 const PROGRAM = `
@@ -76,7 +76,7 @@ export class Appender {
   }
 
   static start(directory: string, segmentBytes: number, sealed: 'sealed' | 'unsealed' = 'unsealed'): Appender {
-    if (!existsSync(fileURLToPath(built))) throw new Error('dist is missing: npm run build');
+    if (!existsSync(fileURLToPath(built))) throw new Error('build/modules is missing: npm run build');
     const keys = sealed === 'sealed' ? [PRIVATE_PEM, TAIL_KEY] : ['', ''];
     const programArguments = [built.href, directory, HOST, BOOT, String(segmentBytes), ...keys];
     const options = ['--input-type=module', '-e', PROGRAM, '--', ...programArguments];

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import Database from 'better-sqlite3';
 import { auditRecords } from '../support/audit-records.ts';
 import type { Answer, Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { serve } from '../support/served.ts';
 import { type AddedClient, addTokenClient, askToken, grantForm } from '../support/token-client.ts';
 

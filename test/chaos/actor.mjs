@@ -4,11 +4,11 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { bind, open, packJwe } from '../../dist/api/okms/ciphertext.js';
-import { App } from '../../dist/app.js';
-import { authority, readCertificate } from '../../dist/auth/client-certificate.js';
-import { TurnClient } from '../../dist/cli/turn-client.js';
-import { loadConfig } from '../../dist/config.js';
+import { bind, open, packJwe } from '../../build/modules/api/okms/ciphertext.js';
+import { App } from '../../build/modules/app.js';
+import { authority, readCertificate } from '../../build/modules/auth/client-certificate.js';
+import { TurnClient } from '../../build/modules/cli/turn-client.js';
+import { loadConfig } from '../../build/modules/config.js';
 
 const DRAIN_MS = 10_000;
 const JWE = { kind: 'ciphertext', context: '' };

@@ -1,7 +1,7 @@
 /** C-12: wrong results (security §4.3), found by the self-test at start and on demand. */
 
 import { afterEach, expect, test } from '@jest/globals';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { Field } from './field.ts';
 import { ChaosClient } from './load.ts';
 import { create, list } from './requests.ts';

@@ -5,7 +5,7 @@
 
 import { describe, expect } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { type Disk, Disks, mayMount } from './disks.ts';
 import type { Field } from './field.ts';
 import { type Entry, succeeded } from './recorder.ts';

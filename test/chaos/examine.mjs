@@ -1,10 +1,10 @@
 // A full comparison of the store with its journal and with the token, by a process that saw nothing before: prints
 // `{damages, findings}`.
 import process from 'node:process';
-import { withSession } from '../../dist/cli/session.js';
-import { loadConfig } from '../../dist/config.js';
-import { Reconciler } from '../../dist/keys/reconcile.js';
-import { labelPrefixes } from '../../dist/pkcs11/token.js';
+import { withSession } from '../../build/modules/cli/session.js';
+import { loadConfig } from '../../build/modules/config.js';
+import { Reconciler } from '../../build/modules/keys/reconcile.js';
+import { labelPrefixes } from '../../build/modules/pkcs11/token.js';
 
 const found = await withSession(loadConfig(process.env), async ({ store, macs, engine, installation, audit }) => {
   const damages = [];

@@ -12,7 +12,7 @@ import { parseDocument } from 'yaml';
 import { FaultShim } from '../fault/shim.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import type { Disks } from './disks.ts';
 import {
   type Ask, auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,

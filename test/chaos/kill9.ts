@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import { runKms } from '../support/files.ts';
 import { Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { type Act, type Actor, Host } from './actors.ts';
 import { auditStreams } from './audit-lines.ts';
 import { Callers } from './callers.ts';

@@ -12,7 +12,7 @@ import { expect } from '@jest/globals';
 import { parse } from 'yaml';
 import { auditRecords, processOf } from '../support/audit-records.ts';
 import { readStore } from '../support/store-rows.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { type Field, type FieldOptions, selfTestNow } from './field.ts';
 import { type Entry, succeeded } from './recorder.ts';
 import { type Act, CRYPTO, decrypt, IDEMPOTENT } from './requests.ts';

@@ -7,7 +7,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Caller, eventually, type Step } from '../support/load.ts';
+import { Caller, type Step } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { type Exchange, Wire } from '../support/wire.ts';
 import { Pair } from './pair.ts';
 

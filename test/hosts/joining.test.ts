@@ -123,7 +123,7 @@ describe('joining is refused', () => {
 
   test('with store and token of two installations, either way round', async () => {
     const url = await pair.postgres.createDatabase();
-    const other = await Installation.make({ KMS_STORE_URL: url });
+    const other = await Installation.fresh({ KMS_STORE_URL: url });
     const tokens = everythingOn(other);
     try {
       await refused(joinArguments(pair.a, url));

@@ -14,7 +14,7 @@ import { type Entry, Recorder, succeeded } from '../chaos/recorder.ts';
 import { seconds, short } from '../chaos/scenarios.ts';
 import { auditRecords, unrecorded } from '../support/audit-records.ts';
 import { runKms } from '../support/files.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { Pair, readiness, ready } from './pair.ts';
 
 const CLIENTS = 4;

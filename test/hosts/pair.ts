@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse } from 'yaml';
 import { Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { query, TestPostgres } from '../support/postgres.ts';
 
 const READY_MS = 120_000;

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { FaultShim } from '../fault/shim.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import type { Answer, Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { hostId, Pair, readiness, ready } from './pair.ts';
 
 const MODULE = '/usr/lib/softhsm/libsofthsm2.so';

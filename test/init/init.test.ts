@@ -35,7 +35,7 @@ describe('an installation', () => {
   const file = (...parts: readonly string[]): string => join(kms.home, ...parts);
 
   beforeAll(async () => {
-    kms = await Installation.make();
+    kms = await Installation.fresh();
   });
 
   afterAll(async () => {
@@ -221,7 +221,7 @@ describe('secrets', () => {
   });
 
   test('PINs stand in no argument list or environment of a running server', async () => {
-    const kms = await Installation.make();
+    const kms = await Installation.fresh({ KMS_SERVER_PROCESSES: '2' });
     try {
       await kms.start();
       const pin = readFileSync(join(kms.home, 'softhsm', 'user.pin'));

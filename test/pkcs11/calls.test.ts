@@ -21,7 +21,7 @@ describe('source', () => {
   });
 
   test('neither does what was built from it', () => {
-    expect(violations('dist', '.js')).toEqual([]);
+    expect(violations('build/modules', '.js')).toEqual([]);
   });
 
   test('graphene-pk11 is used at all', () => {

@@ -7,7 +7,8 @@ import { createPublicKey, type JsonWebKey, verify } from 'node:crypto';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Installation } from '../support/installation.ts';
-import { Caller, eventually } from '../support/load.ts';
+import { Caller } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 
 const CALLERS = 32;
 
@@ -35,7 +36,7 @@ let signing: readonly TestKey[];
 let ciphers: readonly string[];
 
 beforeAll(async () => {
-  kms = await Installation.make();
+  kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
   await kms.start();
   callers = Array.from({ length: CALLERS }, () => new Caller(kms));
   // All through one connection: what several processes see of each other's keys is another test.

@@ -11,7 +11,7 @@ import { failureOf } from '../contract/token/expectations.ts';
 import { FAULT_MODULE, FaultShim } from '../fault/shim.ts';
 import { SOFTHSM } from '../fault/token.ts';
 import { signatureAlgorithm } from '../support/built.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { ec, objectOf, oct, present, TestToken } from '../support/token.ts';
 
 const ROUNDS = 40;

@@ -7,7 +7,8 @@ import { connect } from 'node:tls';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { auditRecords, unrecorded } from '../support/audit-records.ts';
 import { type Client, Installation } from '../support/installation.ts';
-import { Caller, eventually, type Step } from '../support/load.ts';
+import { Caller, type Step } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { readStore } from '../support/store-rows.ts';
 import type { Exchange } from '../support/wire.ts';
 

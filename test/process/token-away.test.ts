@@ -7,7 +7,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Answer, type Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { findSpy, SpiedInstallation } from '../support/spy.ts';
 
 const pause = (ms: number): Promise<void> => new Promise((done) => { setTimeout(done, ms); });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { type Ended, runKms } from '../support/files.ts';
 import { type Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { dropDatabase, query, sharedPostgres } from '../support/postgres.ts';
 
 export type Engine = 'SQLite' | 'PostgreSQL';

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { expectRefusal, makeKey, RSA } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import type { Client, Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { type Engine, kmsCommand, makeOn, type TestStore } from './support.ts';
 
 interface Shown {

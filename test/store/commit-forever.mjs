@@ -1,9 +1,9 @@
 // Commits to the store named by its argument until it is killed. One line on stdout acknowledges each commit; writes to
-// a pipe are synchronous on Linux, so that a line is out before the next commit begins. Runs from dist: see the brief
+// a pipe are synchronous on Linux, so that a line is out before the next commit begins. Runs built modules: see the brief
 // of `sqlite-crash.test.ts`.
 import process from 'node:process';
 import { createHmac, randomBytes, randomUUID } from 'node:crypto';
-import { openSqliteStore } from '../../dist/store/sqlite.js';
+import { openSqliteStore } from '../../build/modules/store/sqlite.js';
 
 const [path, bootId, ...keys] = process.argv.slice(2);
 const [seal, journal] = keys.map((key) => (bytes) => createHmac('sha256', Buffer.from(key, 'hex')).update(bytes).digest());

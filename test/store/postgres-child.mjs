@@ -4,7 +4,7 @@
 import process from 'node:process';
 import { setImmediate as turn } from 'node:timers/promises';
 import { sql } from 'kysely';
-import { openPostgresEngine } from '../../dist/store/postgres-engine.js';
+import { openPostgresEngine } from '../../build/modules/store/postgres-engine.js';
 
 const [url, bootId, staleMax, what] = process.argv.slice(2);
 const staleMaxMs = Number(staleMax);

@@ -1,9 +1,9 @@
 // Fills the store named by its first argument, sealed with the keys that follow, under a limit on file size until a commit fails, lifts the limit, and commits
-// again. Prints what the failure was and how many keys are there. Started under `prlimit`; runs from dist.
+// again. Prints what the failure was and how many keys are there. Started under `prlimit`; runs built modules.
 import process from 'node:process';
 import { createHmac } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
-import { openSqliteStore } from '../../dist/store/sqlite.js';
+import { openSqliteStore } from '../../build/modules/store/sqlite.js';
 
 const [path, ...keys] = process.argv.slice(2);
 const [seal, journal] = keys.map((key) => (bytes) => createHmac('sha256', Buffer.from(key, 'hex')).update(bytes).digest());

@@ -164,8 +164,8 @@ describe('opening SQLite', () => {
   });
 
   it('gives the file to its owner alone, whatever the umask', async () => {
-    const dist = new URL('../../dist/store/sqlite.js', import.meta.url).href;
-    const code = `process.umask(0); const { migrateSqlite } = await import('${dist}'); await migrateSqlite(process.argv[1]);`;
+    const built = new URL('../../build/modules/store/sqlite.js', import.meta.url).href;
+    const code = `process.umask(0); const { migrateSqlite } = await import('${built}'); await migrateSqlite(process.argv[1]);`;
     const child = spawnSync(process.execPath, ['--input-type=module', '-e', code, path], { encoding: 'utf8' });
     expect(child).toMatchObject({ status: 0, stderr: '' });
     expect((await stat(path)).mode & 0o777).toBe(0o600);

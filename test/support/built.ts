@@ -10,7 +10,7 @@ import type * as ErrorsModule from '../../src/errors.ts';
 import type * as TokenModule from '../../src/pkcs11/token.ts';
 
 async function built(path: string): Promise<unknown> {
-  return import(new URL(`../../dist/${path}`, import.meta.url).href);
+  return import(new URL(`../../build/modules/${path}`, import.meta.url).href);
 }
 
 export const { CryptoEngine, planObjects } = (await built('crypto/engine.js')) as typeof EngineModule;

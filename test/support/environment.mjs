@@ -6,12 +6,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { TestEnvironment } from 'jest-environment-node';
+import { measure } from './costs.mjs';
 
 export default class KmsEnvironment extends TestEnvironment {
   #before = new Map();
   #directory;
+  #path;
+  #measured;
+
+  constructor(config, context) {
+    super(config, context);
+    this.#path = context.testPath;
+  }
 
   async setup() {
+    this.#measured = measure(this.#path);
     await super.setup();
     this.#directory = await mkdtemp(join(tmpdir(), 'kms-test-'));
     this.#set('SOFTHSM2_CONF', join(this.#directory, 'not-set-by-this-test.conf'));
@@ -26,6 +35,7 @@ export default class KmsEnvironment extends TestEnvironment {
     this.#before.clear();
     if (this.#directory) await rm(this.#directory, { recursive: true, force: true });
     await super.teardown();
+    this.#measured?.();
   }
 
   #set(name, value) {

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { PATIENCE_MS } from './wait.ts';
 
 const MAIN = resolve('dist/cli/main.js');
 
@@ -17,7 +18,7 @@ export interface Ended {
 
 /** Runs a `kms` command to its end, whatever that is; one that does not end by itself is killed. */
 export async function runKms(environment: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<Ended> {
-  const options = { env: { PATH: process.env['PATH'], ...environment }, timeout: 60_000, killSignal: 'SIGKILL' } as const;
+  const options = { env: { PATH: process.env['PATH'], ...environment }, timeout: PATIENCE_MS, killSignal: 'SIGKILL' } as const;
   try {
     return { code: 0, ...(await promisify(execFile)(process.execPath, [MAIN, ...args], options)) };
   } catch (thrown) {

@@ -1,6 +1,6 @@
 /**
- * A real installation for one test file: `kms init --dev` in a temporary $KMS_HOME, `kms serve` as a child process on
- * free ports, and clients over mutual TLS. Everything goes through the built package, as users run it.
+ * A real installation for one test file: what `kms init --dev` makes, in a temporary $KMS_HOME, `kms serve` as a child
+ * process on free ports, and clients over mutual TLS. Everything goes through the built package, as users run it.
  */
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -11,6 +11,8 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { Agent, request } from 'undici';
 import { assertHidden, assertTellsNone, secretsOf } from './canary.ts';
+import { copyHome } from './homes.ts';
+import { PATIENCE_MS, within, witness } from './wait.ts';
 
 const MAIN = resolve('dist/cli/main.js');
 
@@ -50,6 +52,7 @@ export class Installation {
   /** Whose administrator's files our clients use: a joined host has none. */
   readonly #adminHome: string;
   #server: ChildProcess | undefined;
+  readonly #unwitness: () => void;
   /** Standard output and error of every server so far. */
   output = '';
 
@@ -62,16 +65,29 @@ export class Installation {
     const ports = { KMS_PORT: String(port), KMS_PUBLIC_PORT: String(publicPort), KMS_METRICS_PORT: String(metricsPort) };
     // Clients of a test keep their connections; nobody needs the default grace of 5 s.
     const drain = { KMS_SERVER_DRAIN_MS: '200' };
-    this.environment = { PATH: process.env['PATH'], KMS_HOME: home, ...drain, ...ports, ...extra };
+    // One process, unless the test is about several: each costs a second of processor time to start.
+    const one = { KMS_SERVER_PROCESSES: '1' };
+    this.environment = { PATH: process.env['PATH'], KMS_HOME: home, ...one, ...drain, ...ports, ...extra };
+    this.#unwitness = witness(() => this.output);
   }
 
   /**
-   * `kms init --dev` in a fresh home.
+   * What `kms init --dev` makes in a fresh home, copied: all of a run have one identity.
    *
    * @param extra settings for all commands, such as KMS_SERVER_PROCESSES
    * @param prepare called with the home while it is empty
    */
   static async make(extra: NodeJS.ProcessEnv = {}, prepare: (home: string) => void = () => undefined): Promise<Installation> {
+    if (extra['KMS_STORE_URL'] !== undefined) return Installation.fresh(extra, prepare);
+    const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
+    prepare(home);
+    const installation = new Installation(home, await freePorts(3), extra);
+    await copyHome(home, installation.port);
+    return installation;
+  }
+
+  /** `kms init --dev` itself, in a fresh home; with an identity of its own. */
+  static async fresh(extra: NodeJS.ProcessEnv = {}, prepare: (home: string) => void = () => undefined): Promise<Installation> {
     const home = mkdtempSync(join(tmpdir(), 'kms-test-'));
     prepare(home);
     const installation = new Installation(home, await freePorts(3), extra);
@@ -125,13 +141,15 @@ export class Installation {
     const server = spawn(process.execPath, [MAIN, 'serve'], { env: { ...this.environment, ...extra } });
     this.#server = server;
     server.stderr.on('data', (chunk: Buffer) => { this.output += chunk.toString(); });
-    await new Promise<void>((ready, failed) => {
+    let said = '';
+    await within('kms serve says that it is ready', new Promise<void>((ready, failed) => {
       server.stdout.on('data', (chunk: Buffer) => {
         this.output += chunk.toString();
-        if (/^ready /m.test(chunk.toString())) ready();
+        said += chunk.toString();
+        if (/^ready /m.test(said)) ready();
       });
       server.once('exit', (code) => { failed(new Error(`kms serve ended with ${String(code)}:\n${this.output.slice(-4000)}`)); });
-    });
+    }));
   }
 
   /** SIGTERM. @returns the exit code, or the signal that ended it */
@@ -141,12 +159,13 @@ export class Installation {
     if (server.exitCode !== null || server.signalCode !== null) return server.exitCode ?? server.signalCode;
     const ended = new Promise<number | string | null>((done) => server.once('exit', (code, signal) => { done(code ?? signal); }));
     server.kill('SIGTERM');
-    return ended;
+    return within('kms serve ends after SIGTERM', ended);
   }
 
   /** Stops the server and removes the home, once no secret of a test was found where it does not belong. */
   async remove(): Promise<void> {
     await this.stop();
+    this.#unwitness();
     assertHidden(this.home, this.output);
     rmSync(this.home, { recursive: true, force: true });
   }
@@ -188,7 +207,8 @@ export class Client {
 
   constructor(base: string, tls: { readonly ca: string; readonly cert?: string; readonly key?: string }) {
     this.#base = base;
-    this.#agent = new Agent({ connect: tls, connections: 32 });
+    // undici's own limits of 10 s and 300 s are for a network, not for a machine under load.
+    this.#agent = new Agent({ connect: { ...tls, timeout: PATIENCE_MS }, headersTimeout: PATIENCE_MS, connections: 32 });
   }
 
   /**

@@ -60,12 +60,3 @@ export async function servedBy(kms: Installation, callers: readonly Caller[], st
     return pid;
   });
 }
-
-/** Polls until it holds; fails loudly instead of waiting for ever. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>, withinMs = 60_000): Promise<void> {
-  for (const end = performance.now() + withinMs; performance.now() < end;) {
-    if (await holds()) return;
-    await sleep(50);
-  }
-  throw new Error(`did not happen within ${withinMs / 1000} s: ${what}`);
-}

@@ -1,6 +1,6 @@
 /**
  * A real PostgreSQL server for tests, in a temporary directory on a free port. One is started for the whole run
- * (`postgres-setup.mjs`); a file that stops or pauses its server starts its own.
+ * (`global-setup.mjs`); a file that stops or pauses its server starts its own.
  */
 
 import type { PostgresServer } from './postgres-server.mjs';

@@ -121,7 +121,7 @@ describe('errors', () => {
 
 describe('standard error', () => {
   const run = (end: string) => {
-    const built = new URL('../../dist/telemetry/log.js', import.meta.url).href;
+    const built = new URL('../../build/modules/telemetry/log.js', import.meta.url).href;
     const program = `
       const { createLogger } = await import('${built}');
       const logger = createLogger({ level: 'info', base: {} });

@@ -8,7 +8,7 @@ import { base64, EC, makeKey, OCT } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { type Ended, runKms } from '../support/files.ts';
 import { Installation } from '../support/installation.ts';
-import { eventually } from '../support/load.ts';
+import { eventually } from '../support/wait.ts';
 import { dropDatabase, query, sharedPostgres } from '../support/postgres.ts';
 
 let kms: Installation;

@@ -4,7 +4,7 @@ import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
-import { eventually } from '../../support/load.ts';
+import { eventually } from '../../support/wait.ts';
 import { serve } from '../../support/served.ts';
 import { objectsOnToken } from '../okms/support.ts';
 import { b64, expectOk, expectRefusal, KeyVault, type Refusal } from './support.ts';

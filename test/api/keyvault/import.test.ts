@@ -4,7 +4,7 @@ import { createHash, createPublicKey, createSign, generateKeyPairSync, type Json
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { runKms } from '../../support/files.ts';
 import type { Client, Installation } from '../../support/installation.ts';
-import { eventually } from '../../support/load.ts';
+import { eventually } from '../../support/wait.ts';
 import { serve } from '../../support/served.ts';
 import { objectsOnToken } from '../okms/support.ts';
 import { b64, type Bundle, expectOk, expectRefusal, KeyVault, unb64 } from './support.ts';

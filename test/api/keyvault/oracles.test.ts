@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import { onTick } from '../../../src/keys/failure-budget.ts';
 import { auditRecords } from '../../support/audit-records.ts';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
-import { eventually } from '../../support/load.ts';
+import { eventually } from '../../support/wait.ts';
 import { serve } from '../../support/served.ts';
 import { inTurns } from '../okms/support.ts';
 import { b64, expectOk, expectRefusal, KeyVault } from './support.ts';
@@ -18,7 +18,7 @@ serve(async (served) => {
   ({ kms } = served);
   nobody = kms.client(null);
   dev = await KeyVault.of(nobody, kms, 'dev');
-});
+}, { KMS_SERVER_PROCESSES: '2' });
 
 afterAll(() => nobody.close());
 

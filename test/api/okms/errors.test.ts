@@ -9,7 +9,7 @@ import { renderOkmsError } from '../../../src/api/okms/errors.ts';
 import { KmsError } from '../../../src/errors.ts';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
 import { serve } from '../../support/served.ts';
-import { eventually } from '../../support/load.ts';
+import { eventually } from '../../support/wait.ts';
 import { EC, expectRefusal, makeKey, OCT, type Cause, UNKNOWN_ID } from './support.ts';
 
 let kms: Installation;

@@ -7,7 +7,7 @@ import { auditRecords } from '../../support/audit-records.ts';
 import { asBearer, baseOf, issueToken } from '../../support/bearer.ts';
 import { runKms } from '../../support/files.ts';
 import type { Answer, Client, Installation } from '../../support/installation.ts';
-import { eventually } from '../../support/load.ts';
+import { eventually } from '../../support/wait.ts';
 import { serve } from '../../support/served.ts';
 import { EC, expectRefusal, objectsOnToken, OCT, RSA } from './support.ts';
 
