@@ -9,7 +9,7 @@ SOURCES := $(shell find src 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run check test test-full test-chaos bench bench-store test-timing lint build clean prepare prepare-test
+.PHONY: help run check test test-full test-chaos bench bench-starts bench-store test-timing lint build clean prepare prepare-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,11 @@ test-full: prepare-test dist/.built build/fault ## the same with every test in i
 
 bench: dist/.built build/fault ## measure token layer and store, as ratios inside one run
 	@mkdir -p var
-	@node bench/token-layer.mjs; token=$$?; node bench/store.mjs && exit $$token
+	@node bench/token-layer.mjs; token=$$?; node bench/store.mjs && node bench/starts.mjs && exit $$token
+
+bench-starts: dist/.built ## only starts: commands and service, in processor time
+	@mkdir -p var
+	@node bench/starts.mjs
 
 bench-store: dist/.built | prepare-test ## only the store: a million keys ÷ 1,100; BENCH_ROWS and BENCH_DATABASES choose
 	@mkdir -p var

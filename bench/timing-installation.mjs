@@ -32,13 +32,17 @@ export async function installation(settings = {}) {
   await new Promise((ready) => server.stdout.on('data', (text) => { if (/^ready /m.test(String(text))) ready(); }));
   const admin = JSON.parse(readFileSync(join(home, 'clients', 'admin.json'), 'utf8'));
   const [ca, cert, key] = [admin.ca, admin.cert, admin.key].map((path) => readFileSync(path));
-  const stop = async () => {
+  const end = async () => {
     const ended = new Promise((done) => server.once('exit', done));
     server.kill('SIGTERM');
     await ended;
-    rmSync(home, { recursive: true, force: true });
   };
-  return { kms, port, pid: server.pid, okmsId: admin.okmsId, tls: { ca, cert, key }, stop };
+  const remove = () => { rmSync(home, { recursive: true, force: true }); };
+  const stop = async () => {
+    await end();
+    remove();
+  };
+  return { kms, env, port, pid: server.pid, okmsId: admin.okmsId, tls: { ca, cert, key }, end, remove, stop };
 }
 
 export function quantile(values, of) {

@@ -18,15 +18,32 @@ const OUTSIDE = ['better-sqlite3', 'pkcs11js', 'swagger-ui-dist', 'pg-native'];
 /** Bundled packages of the older module system ask for `require`. */
 const REQUIRE = `import { createRequire as requireOf } from 'node:module';\nconst require = requireOf(import.meta.url);`;
 
-/** Maps hold our own sources alone: every start of a program reads them. */
+/**
+ * Maps hold our own sources alone, and what has none of them has no map: every start of a program reads them.
+ *
+ * @param path of a bundle
+ */
 function keepOurSources(path) {
-  const map = JSON.parse(readFileSync(path, 'utf8'));
+  const map = JSON.parse(readFileSync(`${path}.map`, 'utf8'));
+  if (map.sources.every((source) => source.includes('/node_modules/'))) {
+    rmSync(`${path}.map`);
+    writeFileSync(path, readFileSync(path, 'utf8').replace(/\n\/\/# sourceMappingURL=\S+\n?$/, '\n'));
+    return;
+  }
   const isOurs = ([, source]) => source !== undefined && !map.sources[source].includes('/node_modules/');
   // A place without a source ends the one before it.
   const thin = (line) => line.map((place) => (isOurs(place) ? place.slice(0, 4) : [place[0]]))
     .filter((place, index, all) => place.length > 1 || (all[index - 1]?.length ?? 1) > 1);
-  writeFileSync(path, JSON.stringify({ ...map, names: [], mappings: encode(decode(map.mappings).map(thin)) }));
+  writeFileSync(`${path}.map`, JSON.stringify({ ...map, names: [], mappings: encode(decode(map.mappings).map(thin)) }));
 }
+
+/** zod tells its errors in fifty languages; ours are in one. */
+const oneLanguage = {
+  name: 'one-language',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/locales\/index\.js$/ }, ({ resolveDir }) => ({ path: join(resolveDir, '../locales/en.js') }));
+  },
+};
 
 async function bundle() {
   rmSync(FRESH, { recursive: true, force: true });
@@ -49,12 +66,16 @@ async function bundle() {
     banner: { js: REQUIRE },
     sourcemap: true,
     sourcesContent: false,
+    minifyWhitespace: true,
+    minifySyntax: true,
+    keepNames: true,
+    plugins: [oneLanguage],
     legalComments: 'linked',
     logLevel: 'error',
   });
   chmodSync(`${FRESH}/cli/main.js`, 0o755);
-  const maps = readdirSync(`${FRESH}/cli`).filter((name) => name.endsWith('.map'));
-  for (const name of maps) keepOurSources(join(FRESH, 'cli', name));
+  const bundles = readdirSync(`${FRESH}/cli`).filter((name) => name.endsWith('.js'));
+  for (const name of bundles) keepOurSources(join(FRESH, 'cli', name));
   rmSync(OLD, { recursive: true, force: true });
   try {
     renameSync('dist', OLD);

@@ -63,6 +63,9 @@ const certificateAuthority = z.strictObject({
 const port = z.coerce.number().int().min(0).max(65_535);
 const positive = z.coerce.number().int().min(1);
 
+/** Parsed once in a process: compiling the schema for it would take longer than all the rest. */
+const ONCE = { jitless: true };
+
 const schema = z.strictObject({
   server: z
     .strictObject({
@@ -187,7 +190,7 @@ type Tree = Record<string, unknown>;
 /** @throws KmsError `internal` naming the setting, where it came from and what was expected */
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const home = resolve(environment['KMS_HOME'] ?? 'var');
-  const parsed = schema.safeParse(withEnvironment(readTree(resolve(home, 'kms.yaml')), environment));
+  const parsed = schema.safeParse(withEnvironment(readTree(resolve(home, 'kms.yaml')), environment), ONCE);
   if (!parsed.success) throw new KmsError('internal', `configuration: ${z.prettifyError(parsed.error)}`);
   return Object.freeze({ ...parsed.data, home });
 }
@@ -235,7 +238,7 @@ function valueOf(path: string, value: string): unknown {
 /** Every variable that is a setting, with its path. */
 export function settingNames(): ReadonlyMap<string, string> {
   const names = new Map<string, string>();
-  for (const [section, settings] of Object.entries(schema.parse({}))) {
+  for (const [section, settings] of Object.entries(schema.parse({}, ONCE))) {
     if (typeof settings !== 'object') continue;
     for (const name of Object.keys(settings)) names.set(variableName(`${section}.${name}`), `${section}.${name}`);
   }

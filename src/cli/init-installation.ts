@@ -69,6 +69,7 @@ function provisioningToken(config: Config, { installation, tokenLabel }: Pending
   });
   const token = new Token({
     ...tokenOptions(config),
+    threads: 1,
     destroyable: labelPrefixes(installation).internal,
     setup: {
       ...tokenSetup(config),

@@ -168,6 +168,8 @@ export async function withToken<T>(config: Config, installation: Installation, r
   });
   const token = new Token({
     ...tokenOptions(config),
+    // A command asks for one thing after the other.
+    threads: 1,
     destroyable: labelPrefixes(installation.id).keys,
     setup: {
       ...tokenSetup(config),

@@ -115,7 +115,7 @@ export type Profile = Readonly<z.infer<typeof schema>>;
  */
 export function loadProfile(path: string, variables: Readonly<Record<string, string>>): Profile {
   const text = readFileSync(path, 'utf8').replace(/\$\{(\w+)\}/g, (whole, name: string) => variables[name] ?? whole);
-  const parsed = schema.safeParse(parse(text));
+  const parsed = schema.safeParse(parse(text), { jitless: true });
   if (parsed.success) return Object.freeze(parsed.data);
   throw new KmsError('internal', `HSM profile ${path}: ${z.prettifyError(parsed.error)}`);
 }

@@ -12,7 +12,7 @@ import { parseDocument } from 'yaml';
 import { FaultShim } from '../fault/shim.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { Installation } from '../support/installation.ts';
-import { eventually } from '../support/wait.ts';
+import { eventually, PATIENCE_MS } from '../support/wait.ts';
 import type { Disks } from './disks.ts';
 import {
   type Ask, auditComplete, honestErrors, monotonicState, noAcknowledgedKeyLost, noLeak, noOrphan, nothingUndecryptable, rightKey,
@@ -164,8 +164,9 @@ export class Field {
     }
   }
 
-  /** From the end of the fault until a newcomer is told `ready`. @throws Error after `withinMs` */
-  async recovered(withinMs: number): Promise<void> {
+  /** From the end of the fault until a newcomer is told `ready`. @param quietMs I-8, on a quiet machine @throws Error after that */
+  async recovered(quietMs: number): Promise<void> {
+    const withinMs = quietMs * this.kms.slowness;
     let last: Readiness = { status: 0, checks: {} };
     while (performance.now() < this.fault.toMs + withinMs) {
       last = await this.readiness();
@@ -183,7 +184,7 @@ export class Field {
   }
 
   /** Waits for so many more successes: work done, not time passed. */
-  async answered(more: number, withinMs = 60_000): Promise<void> {
+  async answered(more: number, withinMs = PATIENCE_MS): Promise<void> {
     const before = this.recorder.entries.length;
     const holds = (): boolean => this.recorder.entries.slice(before).filter(succeeded).length >= more;
     await eventually(`${more} successes`, holds, withinMs);

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from '@jest/globals';
 import { parse } from 'yaml';
 import { auditRecords, processOf } from '../support/audit-records.ts';
+import { times } from '../support/form.ts';
 import { readStore } from '../support/store-rows.ts';
 import { eventually } from '../support/wait.ts';
 import { type Field, type FieldOptions, selfTestNow } from './field.ts';
@@ -29,9 +30,9 @@ export interface Scenario extends FieldOptions {
   readonly also?: (field: Field) => void | Promise<void>;
 }
 
-/** Seconds that each fault lasts: 5 in the short form, 60 in `make test-chaos`. */
+/** Seconds that each fault lasts. */
 export function seconds(): number {
-  return Number(process.env['KMS_CHAOS_SECONDS'] ?? 5);
+  return times(2, 60);
 }
 
 const faultMs = (): number => seconds() * 1000;
