@@ -20,6 +20,7 @@ interface Row {
 const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['errors', { ours: [], libraries: [] }],
   ['bytes', { ours: [], libraries: [] }],
+  ['runtime', { ours: ['errors'], libraries: [] }],
   ['package', { ours: [], libraries: [] }],
   ['home', { ours: ['package'], libraries: [] }],
   ['own-process', { ours: [], libraries: [] }],
@@ -73,7 +74,7 @@ const table: ReadonlyMap<string, Row> = new Map<string, Row>([
   [
     'app',
     {
-      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'own-token', 'parts', 'doors', 'trust', 'sealing', 'server-certificate', 'errors', 'bytes'],
+      ours: [...'pkcs11 crypto store audit auth keys api telemetry'.split(' ').map((f) => `${f}/*`), 'config', 'home', 'own-process', 'own-token', 'parts', 'doors', 'trust', 'sealing', 'server-certificate', 'runtime', 'errors', 'bytes'],
       libraries: ['*'],
     },
   ],

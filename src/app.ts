@@ -42,6 +42,7 @@ import type { KeyStore } from './store/store.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { openTrust, type Trust } from './trust.ts';
+import { assertNotDebugged } from './runtime.ts';
 
 export type Port = 'api' | 'public';
 
@@ -181,6 +182,7 @@ export class App {
     const { store, installation } = await openInstalled(config, bootId, (err) => {
       logger.warn({ err }, 'the store does not answer yet');
     });
+    assertNotDebugged(installation.kind);
     const trust = await openTrust(config, installation);
     const audit = await openAuditLog({
       directory: paths.audit(config.home),

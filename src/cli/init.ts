@@ -12,11 +12,11 @@ import { paths, writeWhole } from '../home.ts';
 import { packageFile } from '../package.ts';
 import { migrateStore, openStore } from '../parts.ts';
 import type { KeyStore } from '../store/store.ts';
+import { underHomeLock } from './home-lock.ts';
 import {
   type ClientFacts, makeDirectories, writeClientConfiguration, writePins, writeSettings, writeTokenConfiguration,
 } from './init-files.ts';
 import { finishInstallation, makeInstallation, type Pending } from './init-installation.ts';
-import { underInitLock } from './init-lock.ts';
 import { devPlan, type Plan } from './init-plan.ts';
 import { withSession } from './session.ts';
 
@@ -38,7 +38,7 @@ export function initDev(home: string, say: Say, storeUrl = ''): Promise<InitRepo
 /** Tells the person at the terminal what is going on. @throws KmsError `conflict` for an installation of another kind */
 export async function initialise(home: string, plan: Plan, say: Say): Promise<InitReport> {
   makeDirectories(home);
-  return underInitLock(home, async () => {
+  return underHomeLock(home, 'init', async () => {
     const settled = existsSync(join(home, 'kms.yaml')) && !existsSync(pendingPath(home));
     if (settled) await assertKind(home, plan);
     const created = !settled && (await makeOrFinish(home, plan, say));

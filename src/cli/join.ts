@@ -14,10 +14,10 @@ import { KmsError } from '../errors.ts';
 import { paths, writeWhole } from '../home.ts';
 import { packageFile } from '../package.ts';
 import { serverNames, tokenSigner } from '../server-certificate.ts';
+import { underHomeLock } from './home-lock.ts';
 import { makeServerCertificate } from './init-certificates.ts';
 import { makeDirectories, SETTINGS_HEADER, writeTokenConfiguration } from './init-files.ts';
 import { writeAuditKey } from './init-installation.ts';
-import { underInitLock } from './init-lock.ts';
 import { type Session, withSession } from './session.ts';
 
 export interface JoinOptions {
@@ -38,7 +38,7 @@ export async function joinInstallation(home: string, options: JoinOptions): Prom
   assertNoPassword(options.store);
   if (!existsSync(resolve(options.pinFile))) throw new KmsError('invalid-field', `--pin-file: ${options.pinFile} cannot be read`);
   makeDirectories(home);
-  return underInitLock(home, async () => {
+  return underHomeLock(home, 'init', async () => {
     const settings = join(home, 'kms.yaml');
     if (existsSync(settings)) throw new KmsError('conflict', `${home} holds an installation or host already`);
     if (options.tokenDirectory !== undefined) configureSoftHsm(home, options.tokenDirectory);

@@ -8,6 +8,7 @@ import { type Config, loadConfig } from '../config.ts';
 import { KmsError } from '../errors.ts';
 import { paths } from '../home.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
+import { underHomeLock } from './home-lock.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -26,6 +27,10 @@ export async function serve(options: { readonly devExposed: boolean }): Promise<
     throw new KmsError('internal', `no installation in ${config.home}: run \`kms init --dev\`, or set KMS_HOME`);
   }
   if (!options.devExposed) await assertNotExposed(config, logger);
+  return underHomeLock(config.home, 'serve', () => run(config, logger));
+}
+
+function run(config: Config, logger: Logger): Promise<number> {
   return new Promise((resolve, reject) => {
     let ports: Readonly<Record<Port, number>> | undefined;
     const supervisor = new Supervisor(config, logger, {

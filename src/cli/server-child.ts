@@ -6,7 +6,8 @@ import type { Port } from '../app.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
 import { DRAIN_DEADLINE_MS, type InstallationKind, type ToProcess, type ToSupervisor, type Turn } from './protocol.ts';
 
-export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'ended';
+/** `unreachable`: its channel is closed, and its exit not yet told. Only `listening` and `ready` are given connections. */
+export type ChildPhase = 'starting' | 'listening' | 'ready' | 'draining' | 'unreachable' | 'ended';
 
 export interface ChildEvents {
   changed(child: ServerChild): void;
@@ -41,6 +42,7 @@ export class ServerChild {
     this.#worker = cluster.fork();
     this.#worker.on('message', (message: ToSupervisor) => { this.#receive(message); });
     this.#worker.on('error', () => undefined);
+    this.#worker.on('disconnect', () => { this.#unreachable(); });
     this.#worker.on('exit', (code, signal) => { this.#exit(code, signal); });
   }
 
@@ -62,7 +64,8 @@ export class ServerChild {
     const id = this.#handovers++;
     this.#given.set(id, { port, socket });
     this.#worker.process.send({ kind: 'socket', id, port }, socket, { keepOpen: true }, (error) => {
-      if (error !== null) this.#takeBack(id);
+      // From a callback of nextTick: until those have run, the event loop cannot tell us of the exit.
+      if (error !== null) this.#unreachable();
     });
   }
 
@@ -79,10 +82,10 @@ export class ServerChild {
   }
 
   drain(): void {
-    if (this.#phase === 'draining' || this.#phase === 'ended') return;
+    if (!this.#isServing()) return;
     this.#phase = 'draining';
     this.#send({ kind: 'drain' });
-    setTimeout(() => { this.#worker.process.kill('SIGKILL'); }, KILL_AFTER_MS).unref();
+    this.#killLater();
   }
 
   /** Undefined when the process does not answer in time. */
@@ -106,6 +109,23 @@ export class ServerChild {
     if (this.#worker.isConnected()) this.#worker.process.send(message, undefined, {}, () => undefined);
   }
 
+  #isServing(): boolean {
+    return ['starting', 'listening', 'ready'].includes(this.#phase);
+  }
+
+  /** Out of the running for good: it dies, or drains by itself because it has lost us. */
+  #unreachable(): void {
+    if (this.#isServing()) {
+      this.#phase = 'unreachable';
+      this.#killLater();
+    }
+    for (const id of [...this.#given.keys()]) this.#takeBack(id);
+  }
+
+  #killLater(): void {
+    setTimeout(() => { this.#worker.process.kill('SIGKILL'); }, KILL_AFTER_MS).unref();
+  }
+
   #takeBack(id: number): void {
     const given = this.#given.get(id);
     this.#given.delete(id);
@@ -116,7 +136,7 @@ export class ServerChild {
     switch (message.kind) {
       case 'listening':
       case 'ready':
-        if (this.#phase === 'draining') return;
+        if (!this.#isServing()) return;
         this.#phase = message.kind;
         if (message.kind === 'ready') this.#installation = message.installation;
         this.#events.changed(this);

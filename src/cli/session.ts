@@ -21,6 +21,7 @@ import { settleOwn } from '../keys/recovery.ts';
 import { birthOf, isRunning } from '../own-process.ts';
 import { openStore, tokenOptions, tokenSetup } from '../parts.ts';
 import { labelPrefixes, Token, type TokenState } from '../pkcs11/token.ts';
+import { assertNotDebugged } from '../runtime.ts';
 import type { KeyStore, ProcessRow, StreamPosition } from '../store/store.ts';
 
 export interface Session {
@@ -64,6 +65,7 @@ export async function withAccess<T>(config: Config, run: (access: Access) => Pro
   try {
     const installation = await store.installation();
     if (installation === undefined) throw new KmsError('internal', 'no installation here: run `kms init` first');
+    assertNotDebugged(installation.kind);
     return await withToken(config, installation, async (token) => {
       const macs = await deriveMacs(token, internalKey(installation, 'integrity'), installation.id, KEY_EPOCH);
       return run({ config, store, token, installation, macs, bootId });

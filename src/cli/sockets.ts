@@ -20,6 +20,7 @@ export class Sockets {
   readonly #give: (port: Port, socket: Socket) => boolean;
   readonly #servers: Server[] = [];
   readonly #waiting: Waiting[] = [];
+  #retrying = false;
 
   /** @param give hands a connection to a process; false when there is none */
   constructor(give: (port: Port, socket: Socket) => boolean) {
@@ -39,13 +40,24 @@ export class Sockets {
     for (const { port, socket } of this.#waiting.splice(0)) this.accept(port, socket);
   }
 
+  /** One that a process did not take waits with the others, and is offered again when the event loop has gone round. */
+  takeBack(port: Port, socket: Socket): void {
+    this.#wait(port, socket);
+    if (this.#retrying) return;
+    this.#retrying = true;
+    setImmediate(() => {
+      this.#retrying = false;
+      this.retry();
+    });
+  }
+
   close(): void {
     for (const server of this.#servers) server.close();
     for (const { socket } of this.#waiting.splice(0)) socket.destroy();
   }
 
   #listenOn(port: Port, address: string, number: number): Promise<number> {
-    const server = createServer({ pauseOnConnect: true }, (socket) => { 
+    const server = createServer({ pauseOnConnect: true }, (socket) => {
       // A client that leaves before it is handed over must not end the supervisor.
       socket.on('error', () => { socket.destroy(); });
       this.accept(port, socket);
@@ -66,7 +78,10 @@ export class Sockets {
 
   /** Hands a connection to a process, or keeps it for a while. */
   accept(port: Port, socket: Socket): void {
-    if (socket.destroyed || this.#give(port, socket)) return;
+    if (!socket.destroyed && !this.#give(port, socket)) this.#wait(port, socket);
+  }
+
+  #wait(port: Port, socket: Socket): void {
     if (this.#waiting.length >= WAITING_MAX) socket.destroy();
     else this.#waiting.push({ port, socket, since: performance.now() });
   }

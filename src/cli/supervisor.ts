@@ -7,10 +7,10 @@ import cluster from 'node:cluster';
 import type { Socket } from 'node:net';
 import type { Port } from '../app.ts';
 import type { Config } from '../config.ts';
+import { NAME_SOURCE_FILES } from '../runtime.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { MetricsSnapshot } from '../telemetry/metrics.ts';
 import type { InstallationKind, Turn } from './protocol.ts';
-import { NAME_SOURCE_FILES } from './runtime.ts';
 import { ServerChild } from './server-child.ts';
 import { Sockets } from './sockets.ts';
 import { Turns } from './turns.ts';
@@ -88,7 +88,7 @@ export class Supervisor {
   }
 
   #live(): ServerChild[] {
-    return this.#children.filter(({ phase }) => phase !== 'draining' && phase !== 'ended');
+    return this.#children.filter(({ phase }) => !['draining', 'unreachable', 'ended'].includes(phase));
   }
 
   /** Ready processes in turn; else one that at least answers; else the connection waits. */
@@ -107,7 +107,7 @@ export class Supervisor {
       turnOver: (done, what) => { this.#turns[what].over(done); },
       replace: (sick, reason) => { this.#replace(sick, reason); },
       fatal: (message) => { this.#fatal(message); },
-      returned: (port, socket) => { this.#sockets.accept(port, socket); },
+      returned: (port, socket) => { this.#sockets.takeBack(port, socket); },
       ended: (ended, planned, how) => { this.#ended(ended, planned, how); },
     });
     this.#children.push(child);
@@ -126,7 +126,7 @@ export class Supervisor {
 
   /** The replacement first: the sick one is drained when the new one listens, and answers 503 until then. */
   #replace(sick: ServerChild, reason: string): void {
-    if (sick.phase === 'draining' || this.#stopping !== undefined) return;
+    if (['draining', 'unreachable', 'ended'].includes(sick.phase) || this.#stopping !== undefined) return;
     this.#note('process.replace', reason, sick.pid);
     const fresh = this.#spawn();
     const watch = setInterval(() => {

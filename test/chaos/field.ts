@@ -132,13 +132,8 @@ export class Field {
   }
 
   /** How many processes say that they are ready. */
-  async readyProcesses(): Promise<number> {
-    try {
-      const text = await (await fetch(`http://127.0.0.1:${this.kms.metricsPort}/metrics`)).text();
-      return Number(/^kms_ready(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1] ?? 0);
-    } catch {
-      return 0;
-    }
+  readyProcesses(): Promise<number> {
+    return this.kms.metric('kms_ready');
   }
 
   /** Resident bytes of the largest server process. */

@@ -135,6 +135,12 @@ export class Installation {
     return this.#server?.pid ?? 0;
   }
 
+  /** Whether the server that was started last runs no more. */
+  get hasEnded(): boolean {
+    const server = this.#server;
+    return server === undefined || server.exitCode !== null || server.signalCode !== null;
+  }
+
   /** Runs a `kms` command to its end; rejects with `code`, `stdout` and `stderr` when it fails. */
   command(...args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
     return promisify(execFile)(process.execPath, [MAIN, ...args], { env: this.environment });
@@ -184,10 +190,20 @@ export class Installation {
     rmSync(this.home, { recursive: true, force: true });
   }
 
-  /** Process ids of the server processes, from the operating system. */
+  /** Process ids of the server processes, from the operating system; those that are dead and not yet reaped, too. */
   serverProcesses(): readonly number[] {
     const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
     return children.split(' ').filter((pid) => pid !== '').map(Number);
+  }
+
+  /** Sum of a metric over all server processes, 0 while it is not told. */
+  async metric(name: string): Promise<number> {
+    try {
+      const text = await (await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`)).text();
+      return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)`, 'm').exec(text)?.[1] ?? 0);
+    } catch {
+      return 0;
+    }
   }
 
   /** A client with the administrator's certificate, or with what `tls` says; null for no certificate. */
