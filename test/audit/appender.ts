@@ -5,9 +5,9 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
+import { eventually } from '../support/wait.ts';
 import { BOOT, HOST, PRIVATE_PEM, TAIL_KEY } from './support.ts';
 
 const built = new URL('../../build/modules/audit/log.js', import.meta.url);
@@ -90,10 +90,10 @@ export class Appender {
   /** Waits until `count` more records were written, or refused. */
   async more(kind: 'written' | 'refused', count: number): Promise<void> {
     const goal = this[kind].size + count;
-    for (let waits = 0; this[kind].size < goal; waits += 1) {
-      if (waits > 3000 || this.#child.exitCode !== null) throw new Error(`${this[kind].size} of ${goal} ${kind}`);
-      await sleep(10);
-    }
+    await eventually(`${goal} ${kind}`, () => {
+      if (this.#child.exitCode !== null) throw new Error(`${this[kind].size} of ${goal} ${kind}`);
+      return this[kind].size >= goal;
+    });
   }
 
   async kill(): Promise<void> {

@@ -10,6 +10,7 @@ import { readDeadStream } from '../../src/audit/dead-stream.ts';
 import { openAuditLog, type PeerHead, type StreamHead } from '../../src/audit/log.ts';
 import { abandonEvent, adoptionEvent } from '../../src/audit/stream-events.ts';
 import { type KnownStream, type VerifyOptions, verifyTree } from '../../src/audit/verify.ts';
+import { eventually } from '../support/wait.ts';
 import {
   HOST,
   PUBLIC_KEY,
@@ -23,7 +24,6 @@ import {
   segmentsOf,
   signWith,
   tempDirectory,
-  until,
   writeSealed,
 } from './support.ts';
 
@@ -45,7 +45,7 @@ beforeAll(async () => {
     onCheckpoint: (head) => heads.push(head),
   }));
   for (let key = 0; key < 30; key += 1) await dead.append(eventOf(key));
-  await until(() => heads.at(-1) !== undefined && heads.at(-1)!.seq >= 30);
+  await eventually('the records are signed', () => heads.at(-1) !== undefined && heads.at(-1)!.seq >= 30);
   signs = false;
   for (let key = 30; key < 35; key += 1) await dead.append(eventOf(key));
   await dead.close();
@@ -69,7 +69,7 @@ async function writeLast(peers: readonly PeerHead[]): Promise<StreamHead> {
   }));
   await log.append(adoptionEvent(await readDeadStream(honest, HOST, 'dead', { mac, publicKey: PUBLIC_KEY })));
   for (let key = 0; key < 10; key += 1) await log.append(eventOf(key));
-  await until(() => told > 0);
+  await eventually('a checkpoint is written', () => told > 0);
   for (let key = 10; key < 13; key += 1) await log.append(eventOf(key));
   const head = log.head();
   await log.close();

@@ -10,6 +10,7 @@ import { readDeadStream } from '../../src/audit/dead-stream.ts';
 import { type AuditLog, openAuditLog } from '../../src/audit/log.ts';
 import { abandonEvent, adoptionEvent, recoveryEvent } from '../../src/audit/stream-events.ts';
 import { verifyTree } from '../../src/audit/verify.ts';
+import { eventually } from '../support/wait.ts';
 import { Appender, killAppenders } from './appender.ts';
 import {
   BOOT,
@@ -26,7 +27,6 @@ import {
   segmentsOf,
   streamOf,
   tempDirectory,
-  until,
 } from './support.ts';
 
 afterAll(removeTempDirectories);
@@ -54,7 +54,7 @@ async function writeDead(tail: number): Promise<void> {
   await log.append(eventOf(-1));
   log.seal(sealingParts({ sign, takeCounters: () => ({ aa: 512 }) }));
   for (let key = 0; key < 10; key += 1) await log.append(eventOf(key));
-  await until(() => log.head().checkpoint !== '0'.repeat(64) && checkpointsIn(streamOf(directory)).at(-1)!.said.count >= 11);
+  await eventually('the records are signed', () => log.head().checkpoint !== '0'.repeat(64) && checkpointsIn(streamOf(directory)).at(-1)!.said.count >= 11);
   signs = false;
   for (let key = 10; key < 10 + tail; key += 1) await log.append(eventOf(key));
   await log.close();
@@ -64,7 +64,7 @@ describe('after kill -9', () => {
   test.each([1, 2, 3])('every acknowledged record is there, macs hold, and the successor adopts it (round %i)', async (round) => {
     const appender = Appender.start(directory, 64 * 1024, 'sealed');
     await appender.more('written', 600 * round);
-    await until(() => appender.reserved > 0);
+    await eventually('the child writes a checkpoint', () => appender.reserved > 0);
     await appender.more('written', 40);
     await appender.kill();
     // What a write that was cut short leaves.

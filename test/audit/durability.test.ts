@@ -3,11 +3,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 
 import { openAuditLog } from '../../src/audit/log.ts';
+import { eventually } from '../support/wait.ts';
 import { Appender, killAppenders } from './appender.ts';
 import { BOOT, HOST, eventOf, readRecords, removeTempDirectories, streamOf, tempDirectory, verifyStream } from './support.ts';
 
@@ -100,7 +100,7 @@ describe('a full disk', () => {
     expect(keysIn(directory)).toEqual(written);
 
     rmSync(ballast);
-    while (!log.healthy()) await sleep(50);
+    await eventually('the log is healthy again', () => log.healthy());
     const before = written.length;
     for (let n = 0; n < 200; n += 1) await appendOne();
     await log.close();

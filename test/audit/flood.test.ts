@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import { describe, expect, test } from '@jest/globals';
 
 import { createFloodGate } from '../../src/audit/flood.ts';
 import type { AuditEvent } from '../../src/audit/record.ts';
+import { eventually } from '../support/wait.ts';
 
 const refusal = (source: string, reason = 'unauthenticated') =>
   ({ event: 'request.refused', result: 'refused', reason, source, requestId: 'r-1' }) as const;
@@ -60,7 +59,7 @@ describe('a flood', () => {
     const { records, gate } = gateAt(5900);
     await gate.refused(refusal('a'));
     await gate.refused(refusal('a'));
-    await sleep(300);
+    await eventually('the count is written', () => records.length > 1);
     expect(records.map(({ detail }) => detail?.['count'])).toEqual([undefined, 1]);
     await gate.flush();
     expect(records).toHaveLength(2);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 
 import { openAuditLog, type SealingParts, type StreamHead } from '../../src/audit/log.ts';
+import { eventually } from '../support/wait.ts';
 import {
   BOOT,
   HOST,
@@ -23,7 +24,6 @@ import {
   segmentsOf,
   streamOf,
   tempDirectory,
-  until,
   verifyStream,
   writeSealed,
 } from './support.ts';
@@ -121,7 +121,7 @@ describe('a checkpoint', () => {
     log.seal(sealingParts({ onCheckpoint: (head) => told.push(head) }));
     for (let round = 1; round <= 3; round += 1) {
       await log.append(eventOf(round));
-      await until(() => told.length === round);
+      await eventually('a checkpoint is written', () => told.length === round);
     }
     await log.close();
     const found = checkpointsIn(streamOf(directory));
@@ -141,8 +141,9 @@ describe('a checkpoint', () => {
     let told = 0;
     log.seal(sealingParts({ onCheckpoint: () => { told += 1; } }));
     await log.append(eventOf(0));
-    await until(() => told === 1);
+    await eventually('a checkpoint is written', () => told === 1);
     const { records } = log.stats();
+    // Nothing more comes: there is no event to wait for.
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect({ told, records: log.stats().records }).toEqual({ told: 1, records });
     await log.close();
@@ -189,7 +190,7 @@ describe('a checkpoint', () => {
     log.seal(sealingParts({ peers, onCheckpoint: () => { told += 1; } }));
     for (let round = 1; round <= 3; round += 1) {
       await log.append(eventOf(round));
-      await until(() => told === round);
+      await eventually('a checkpoint is written', () => told === round);
     }
     await log.close();
     expect(checkpointsIn(streamOf(directory)).map(({ said }) => said.peers)).toEqual([[peer], [peer], [peer], []]);
@@ -203,14 +204,14 @@ describe('a signer that is slow', () => {
     const { asked, held } = heldSigner();
     log.seal(sealingParts({ sign: held }));
     await log.append(eventOf(0));
-    await until(() => asked.length === 1);
+    await eventually('the signer is asked', () => asked.length === 1);
     for (let key = 1; key < 50; key += 1) await log.append(eventOf(key));
     expect(readRecords(streamOf(directory)).map(({ event }) => event)).toEqual(Array.from({ length: 50 }, () => 'key.encrypt'));
     asked[0]!.release();
-    await until(() => asked.length === 2);
+    await eventually('the signer is asked', () => asked.length === 2);
     const closed = log.close();
     asked[1]!.release();
-    await until(() => asked.length === 3);
+    await eventually('the signer is asked', () => asked.length === 3);
     asked[2]!.release();
     await closed;
     const [first, second] = checkpointsIn(streamOf(directory));
@@ -228,6 +229,7 @@ describe('a signer that is slow', () => {
     await log.close();
     const before = linesIn(streamOf(directory));
     for (const { release } of asked) release();
+    // As before: nothing comes.
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(linesIn(streamOf(directory))).toEqual(before);
     expect(await verifyStream(streamOf(directory))).toMatchObject({ state: 'open', ok: true, unsealedTail: 1, checkpoints: 0 });
@@ -250,10 +252,10 @@ describe('a token that is away', () => {
     expect(log.healthy()).toBe(true);
     await log.append(eventOf(20));
     expect(log.healthy()).toBe(false);
-    await until(() => refusals > 1);
+    await eventually('the signer refuses', () => refusals > 1);
     await log.append(eventOf(21));
     away = false;
-    await until(() => log.healthy());
+    await eventually('the log is healthy again', () => log.healthy());
     expect(checkpointsIn(streamOf(directory)).map(({ said }) => said.count)).toEqual([22]);
     await log.close();
     expect(await verifyStream(streamOf(directory))).toMatchObject({ state: 'closed', ok: true, unsealedTail: 0 });
@@ -277,14 +279,14 @@ describe('a token that is away', () => {
     for (let key = 0; key < 100; key += 1) await log.append(eventOf(key));
     expect(segmentsOf(streamOf(directory)).length).toBeGreaterThan(2);
     asked[0]!.fail();
-    await until(() => asked.length === 2);
+    await eventually('the signer is asked', () => asked.length === 2);
     asked[1]!.release();
-    await until(() => checkpointsIn(streamOf(directory)).length === 1);
+    await eventually('a checkpoint is on disk', () => checkpointsIn(streamOf(directory)).length === 1);
     const report = await verifyStream(streamOf(directory));
     expect(report).toMatchObject({ ok: true, state: 'open', unsealedTail: 0, checkpoints: 1, records: 101 });
     expect(report.unsealedSegments).toBeGreaterThan(1);
     const closed = log.close();
-    await until(() => asked.length === 3);
+    await eventually('the signer is asked', () => asked.length === 3);
     asked[2]!.release();
     await closed;
   });

@@ -112,10 +112,3 @@ export function checkpointsIn(stream: string): { text: string; said: Checkpoint;
     return { text, said: JSON.parse(text) as Checkpoint, signature: Buffer.from(String(detail!['signature']), 'base64url'), seq };
   });
 }
-
-export async function until(condition: () => boolean): Promise<void> {
-  for (let waits = 0; !condition(); waits += 1) {
-    if (waits > 3000) throw new Error('it never came true');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

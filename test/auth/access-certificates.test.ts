@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import Database from 'better-sqlite3';
 import { runKms } from '../support/files.ts';
 import { type Client, Installation } from '../support/installation.ts';
 import { expectRefusal } from '../api/okms/support.ts';
@@ -107,7 +108,13 @@ describe('issue', () => {
     const { code, stderr } = await runKms(kms.environment, 'cert', 'issue', '--subject', 'nobody', '--out', directory, ...given);
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(word) });
     expect(readdirSync(directory)).toEqual(before);
-    expect((await kms.command('cert', 'list')).stdout).not.toContain('nobody');
+    expect(subjects()).not.toContain('nobody');
+  });
+
+  test('of what was refused, the list knows nothing', async () => {
+    const { stdout } = await kms.command('cert', 'list');
+    expect(stdout).toContain(' web');
+    expect(stdout).not.toContain('nobody');
   });
 
   test('never overwrites a key', async () => {
@@ -120,6 +127,18 @@ function file(name: string, content: string): string {
   const path = join(directory, name);
   writeFileSync(path, content);
   return path;
+}
+
+/** Of all that was ever issued, without the price of a command. */
+function subjects(): readonly string[] {
+  const db = new Database(join(kms.home, 'kms.db'), { readonly: true });
+  try {
+    const found = db.prepare('select subject from credential').all() as readonly { readonly subject: string }[];
+    expect(found.length).toBeGreaterThan(1);
+    return found.map(({ subject }) => subject);
+  } finally {
+    db.close();
+  }
 }
 
 function forged(): string {

@@ -11,6 +11,7 @@ import { stringify } from 'yaml';
 import type { Route } from '../../src/api/door.ts';
 import { keyVaultRoutes } from '../../src/api/keyvault/routes.ts';
 import { okmsRoutes } from '../../src/api/okms/routes.ts';
+import { FULL } from '../support/form.ts';
 import { type Answer, type Client, Installation } from '../support/installation.ts';
 import { RIGHTS } from './rights.ts';
 
@@ -267,35 +268,42 @@ const expected = (statusOf: (scenario: Scenario, door: Cell['door']) => number, 
 const may = (role: string, { right }: Scenario): boolean => RIGHTS[role]!.includes(right);
 /** Of a key that must be there. */
 const OF_KEYS = CELLS.filter(({ operation, scenario }) => scenario.of === undefined && operation !== 'createKey' && operation !== 'importKey');
+const ROLE_NAMES = Object.keys(RIGHTS);
+/** In the short form a third of them, by turns: every one is asked for by five roles or more. */
+const partOf = (role: string, cells: readonly Cell[]): readonly Cell[] =>
+  FULL ? cells : cells.filter((_, index) => (index + ROLE_NAMES.indexOf(role)) % 3 === 0);
 const UNKNOWN: Keys = { oct: randomUUID(), ec: randomUUID(), ciphertext: 'a..b.c.d', dataKey: 'x', cipher: { value, iv: SOME_URL.slice(0, 16), tag: SOME_URL }, wrapped: value, signature: value, version: '0'.repeat(32) };
 
-describe.each(Object.keys(RIGHTS))('%s', (role) => {
+describe.each(ROLE_NAMES)('%s', (role) => {
   test('in the whole vault: what it may do with any key of it', async () => {
     const told = await row(role, 'dev', dev, { fresh: (scenario) => may(role, scenario) });
     expect(told).toEqual(expected((scenario) => (may(role, scenario) ? scenario.success : 403)));
   });
 
   test('in the whole vault: a key that is not there is 404 to whom may do it, and 403 to everybody else', async () => {
-    const told = await row(role, 'dev', UNKNOWN, { cells: OF_KEYS });
-    expect(told).toEqual(expected((scenario) => (may(role, scenario) ? 404 : 403), OF_KEYS));
+    const cells = partOf(role, OF_KEYS);
+    const told = await row(role, 'dev', UNKNOWN, { cells });
+    expect(told).toEqual(expected((scenario) => (may(role, scenario) ? 404 : 403), cells));
   });
 
   test('in another vault: nothing, at either door', async () => {
-    expect(await row(role, 'dev-premium', other)).toEqual(expected(() => 403));
+    const cells = partOf(role, CELLS);
+    expect(await row(role, 'dev-premium', other, { cells })).toEqual(expected(() => 403, cells));
   });
 
   test('for one key: that key, and nothing of another', async () => {
     const lists = (scenario: Scenario): boolean => scenario.of === 'listing' && may(role, scenario);
-    const cells = CELLS.filter(({ scenario }) => scenario.fresh === undefined);
+    const some = partOf(role, CELLS);
+    const cells = some.filter(({ scenario }) => scenario.fresh === undefined);
     const mine = expected((scenario) => {
       const allowed = scenario.of === undefined ? may(role, scenario) : lists(scenario);
       return allowed ? scenario.success : 403;
     }, cells);
     expect(await row(`key ${role}`, 'dev', dev, { cells })).toEqual(mine);
-    const others = await row(`key ${role}`, 'dev', second);
-    expect(others).toEqual(expected((scenario) => (lists(scenario) ? scenario.success : 403)));
+    const others = await row(`key ${role}`, 'dev', second, { cells: some });
+    expect(others).toEqual(expected((scenario) => (lists(scenario) ? scenario.success : 403), some));
     // As one that is not there.
-    expect(await row(`key ${role}`, 'dev', UNKNOWN)).toEqual(others);
+    expect(await row(`key ${role}`, 'dev', UNKNOWN, { cells: some })).toEqual(others);
   });
 });
 

@@ -54,7 +54,7 @@ test('a secret in the form gets a token that the served keys verify, and the aud
     iss: `${authority}/v2.0`, aud: endpoint, sub: 'job', tid: client.tenantId, jti: expect.stringMatching(/^[0-9a-f-]{36}$/),
     iat: expect.any(Number), nbf: payload.iat, exp: payload.iat + 3600,
   });
-  expect(Math.abs(payload.iat - Date.now() / 1000)).toBeLessThan(10);
+  expect(Math.abs(payload.iat - Date.now() / 1000)).toBeLessThan(60);
   expect(auditRecords(kms).find(({ requestId }) => requestId === answer.headers['x-request-id'])).toMatchObject({
     event: 'token.issue', result: 'success', credential: client.clientId, source: expect.any(String),
     principal: { method: 'client-secret', issuer: `urn:kms:${client.tenantId}`, subject: 'job' },
@@ -189,7 +189,7 @@ describe('refused', () => {
 
 test('every refusal is in the audit: of clients that are known by name, of others by where they came from', async () => {
   // The flood gate counts what a source is refused for the same reason in the same second.
-  await new Promise((resolve) => setTimeout(resolve, 1100));
+  await new Promise((resolve) => setTimeout(resolve, 1100)); // over, on any machine
   const refused = {
     unauthenticated: await ask(form({ client_secret: 'wrong' })),
     'malformed-request': await ask('a=1&a=2'),

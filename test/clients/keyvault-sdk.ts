@@ -26,6 +26,17 @@ export interface Connected {
   readonly close: () => void;
 }
 
+const owners = new WeakMap<Installation, Map<string, Promise<string>>>();
+
+/** The same token for all clients of a vault: a command costs more than what most tests do with it. */
+function ownerOf(kms: Installation, vault: string): Promise<string> {
+  const tokens = owners.get(kms) ?? new Map<string, Promise<string>>();
+  owners.set(kms, tokens);
+  const known = tokens.get(vault) ?? issueToken(kms, '--subject', 'sdk', '--role', 'owner', '--vault', vault);
+  tokens.set(vault, known);
+  return known;
+}
+
 /** Plain Debian resolves `localhost` and nothing below it. */
 function lookup(_host: string, options: { readonly all?: boolean }, done: (error: null, address: unknown, family?: number) => void): void {
   const address = '127.0.0.1';
@@ -45,7 +56,7 @@ export async function connect(
   { token, serviceVersion, maxRetries = 0 }: { readonly token?: string; readonly serviceVersion?: string; readonly maxRetries?: number } = {},
 ): Promise<Connected> {
   const sdk = await SDKS[version]();
-  const bearer = token ?? await issueToken(kms, '--subject', 'sdk', '--role', 'owner', '--vault', vault);
+  const bearer = token ?? await ownerOf(kms, vault);
   const credential = { getToken: () => Promise.resolve({ token: bearer, expiresOnTimestamp: Date.now() + 3_000_000 }) };
   const agent = new Agent({ keepAlive: true, ca: readFileSync(join(kms.home, 'tls', 'ca.pem')), lookup: lookup as never });
   const policy = {

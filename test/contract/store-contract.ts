@@ -10,12 +10,12 @@ import { keySuite } from '../store/key-suite.ts';
 import { sharingSuite } from '../store/sharing-suite.ts';
 
 export interface OpenedStores {
-  /** Two stores on one new, empty database of the newest schema, as two server processes have them. */
+  /** Two stores on one empty database of the newest schema, as two server processes have them. */
   readonly a: KeyStore;
   readonly b: KeyStore;
   /** Their boot ids. */
   readonly boots: readonly [string, string];
-  /** Closes both, if they are not yet, and removes the database. */
+  /** Closes both, if they are not yet; the database is the next test’s, or gone. */
   dispose(): Promise<void>;
 }
 

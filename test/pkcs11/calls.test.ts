@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { cryptokiViolations } from '../support/cryptoki-rules.ts';
+import { times } from '../support/form.ts';
 import type { Client } from '../support/installation.ts';
 import { ANCHOR, findSpy, type SpiedCall, SpiedInstallation } from '../support/spy.ts';
 
@@ -88,7 +89,8 @@ if (spy === undefined) console.warn('SKIPPED: calls seen by pkcs11-spy: it is no
   beforeAll(async () => {
     // Anchors are written, and looked for, at regular times: not within this test.
     spied = await SpiedInstallation.make(spy!, { KMS_SERVER_PROCESSES: String(PROCESSES), KMS_STORE_ANCHOR_SECONDS: '3600' });
-    // What kms init called is not the server's.
+    // What a command called is seen, and is not the server's.
+    await spied.kms.command('role', 'list');
     expect(spied.count('C_Login')).toBeGreaterThan(0);
     spied.clear();
     await spied.kms.start();
@@ -154,14 +156,15 @@ if (spy === undefined) console.warn('SKIPPED: calls seen by pkcs11-spy: it is no
     expect(spied.count('C_Logout')).toBe(0);
   });
 
-  test('1,000 operations search for no object', async () => {
+  test('operations search for no object', async () => {
     const before = spied.mark();
-    const each = 1000 / callers.length;
+    const each = times(200, 1000) / callers.length;
     const refused = await Promise.all(callers.map((caller) => mixed(caller, each)));
     expect(refused.flat()).toEqual([]);
     // The spy saw them: the log does not merely lag or stand still.
-    expect(spied.count('C_Sign', before)).toBeGreaterThanOrEqual(400);
-    expect(spied.count('C_Encrypt', before)).toBeGreaterThanOrEqual(400);
+    const ofEach = times(80, 400);
+    expect(spied.count('C_Sign', before)).toBeGreaterThanOrEqual(ofEach);
+    expect(spied.count('C_Encrypt', before)).toBeGreaterThanOrEqual(ofEach);
     expect(spied.count('C_FindObjectsInit', before)).toBe(0);
     // And before that, searches were made and seen.
     expect(spied.count('C_FindObjectsInit')).toBeGreaterThan(0);

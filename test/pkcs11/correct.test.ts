@@ -6,6 +6,7 @@
 import { createPublicKey, type JsonWebKey, verify } from 'node:crypto';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { times } from '../support/form.ts';
 import { Installation } from '../support/installation.ts';
 import { Caller } from '../support/load.ts';
 import { eventually } from '../support/wait.ts';
@@ -29,7 +30,7 @@ const CIPHERS = [128, 192, 256, 256] as const;
 const OPERATIONS = ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'];
 
 /** Questions of one caller in one test. */
-let rounds = 6;
+let rounds = times(3, 6);
 let kms: Installation;
 let callers: readonly Caller[];
 let signing: readonly TestKey[];
@@ -154,7 +155,7 @@ describe('32 callers while garbage is collected', () => {
     expect(await kms.stop()).toBe(0);
     for (const caller of callers) caller.wire.close();
     // Everything takes many times as long.
-    rounds = 3;
+    rounds = times(1, 3);
     await kms.start({ NODE_OPTIONS: `--expose-gc --require ${resolve('test/support/gc-often.cjs')}` });
   });
 

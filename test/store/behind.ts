@@ -91,9 +91,20 @@ function keyIn(table: string, row: Row): Row {
 }
 
 function sameRows(left: readonly Row[], right: readonly Row[]): boolean {
-  const texts = [left, right].map((rows) => rows.map((row) =>
-    JSON.stringify(row, (_, value: unknown) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value))).sort().join('\n'));
-  return texts[0] === texts[1];
+  return left.length === right.length && textOf(left) === textOf(right);
+}
+
+/** Of contents that are put back again and again. */
+const texts = new WeakMap<readonly Row[], string>();
+
+/** In whatever order; each value with its length in front, for they may hold anything. */
+function textOf(rows: readonly Row[]): string {
+  const known = texts.get(rows) ?? rows.map((row) => Object.values(row).map((value) => {
+    const text = ArrayBuffer.isView(value) ? Buffer.from(value).toString('latin1') : String(value);
+    return `${typeof value} ${text.length} ${text}`;
+  }).join()).sort().join('\n');
+  texts.set(rows, known);
+  return known;
 }
 
 export interface Ground {

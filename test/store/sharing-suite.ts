@@ -1,9 +1,9 @@
 /** Part of the store contract: two processes on one database, and the end of a store. */
 
 import { describe, expect, it } from '@jest/globals';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { KeyStore } from '../../src/store/store.ts';
 import type { Stores } from '../contract/store-contract.ts';
+import { eventually } from '../support/wait.ts';
 import { enrolment } from './fleet-suite.ts';
 import * as make from './fixtures.ts';
 
@@ -30,7 +30,7 @@ export function sharingSuite(stores: Stores): void {
       const key = await make.created(a, id);
       for (const [store, boot] of [[a, boots[0]], [b, boots[1]]] as const) await store.enrol(enrolment(boot));
       // Until it hears of others, a process gives a new number each time.
-      for (const store of [a, b]) while (store.changeCounter() !== store.changeCounter()) await delay(10);
+      for (const store of [a, b]) await eventually('it hears of others', () => store.changeCounter() === store.changeCounter());
       await a.updateKey(id, key.id, 0, {}, REQUEST);
       await a.effectiveEverywhere();
       for (let n = 1; n < 20; n++) {

@@ -14,6 +14,7 @@ import { describe, expect, it } from '@jest/globals';
 import Database from 'better-sqlite3';
 import { migrateSqlite, openSqliteStore } from '../../src/store/sqlite.ts';
 import type { KeyStore } from '../../src/store/store.ts';
+import { times } from '../support/form.ts';
 import * as make from './fixtures.ts';
 import { openTwo, temporaryDirectory } from './sqlite-files.ts';
 
@@ -30,15 +31,16 @@ describe('SIGKILL amid commits', () => {
     const { id } = await make.installed(a);
     const all: Acknowledged[] = [];
     let round = 0;
-    // At least 12 rounds, and on a slow machine as many as it takes for the children to have done something.
-    for (; round < 12 || (all.length <= 500 && round < 100); round++) {
+    const [rounds, enough] = [times(4, 12), times(160, 500)];
+    // On a slow machine as many as it takes for the children to have done something.
+    for (; round < rounds || (all.length <= enough && round < 100); round++) {
       const lines = (await Promise.all([killed(path, 2 * round), killed(path, 2 * round + 1)])).flat();
       await a.reserveInvocations('shared', 100, LIMIT);
       all.push(...lines, { reserved: 100 });
       expect(sound(path)).toEqual(['ok']);
       await everyRow(a, id, lines);
     }
-    expect(all.length).toBeGreaterThan(500);
+    expect(all.length).toBeGreaterThan(enough);
     await wholeKeys(a, id, all);
     await counted(a, all, 2 * round * 100);
     await dispose();

@@ -71,11 +71,12 @@ describe('a locked SQLite database', () => {
 
     const started = performance.now();
     const writers = Promise.allSettled([0, 1, 2].map((n) => a.updateKey(id, key.id, 0, { label: String(n) }, REQUEST)));
-    let turns = 0;
+    let [turns, ended] = [0, false];
     const timer = setInterval(() => turns++, 10);
+    void writers.then(() => { ended = true; });
     expect(await a.findKey(id, key.id)).toEqual(key);
     expect(await b.findKey(id, key.id)).toEqual(key);
-    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(ended).toBe(false);
     for (const outcome of await writers) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { ...UNAVAILABLE, retryAfter: 1 } });
       expect(outcome).toHaveProperty('reason.cause.code', 'SQLITE_BUSY');
@@ -83,8 +84,9 @@ describe('a locked SQLite database', () => {
     const waited = performance.now() - started;
     clearInterval(timer);
     expect(waited).toBeGreaterThan(4_900);
-    expect(waited).toBeLessThan(9_000);
-    expect(turns).toBeGreaterThan(100);
+    // Three that wait one after the other would take three times as long, and held up, the loop turned hardly ever.
+    expect(waited).toBeLessThan(14_000);
+    expect(turns).toBeGreaterThan(20);
 
     other.exec('rollback');
     other.close();
