@@ -41,7 +41,7 @@ export class SpiedInstallation {
     const directory = mkdtempSync(join(tmpdir(), 'kms-test-'));
     const profile = join(directory, 'spied.yaml');
     writeFileSync(profile, spiedProfile(spy));
-    const kms = await Installation.make({ ...extra, KMS_HSM_PROFILE: profile });
+    const kms = await Installation.fresh({ ...extra, KMS_HSM_PROFILE: profile });
     return new SpiedInstallation(kms, directory);
   }
 
