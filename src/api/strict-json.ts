@@ -43,15 +43,44 @@ function decode(bytes: Uint8Array): string {
 /** Before parsing, as the parser recurses. */
 function assertDepth(text: string): void {
   let depth = 0;
-  for (const { 0: token } of text.matchAll(TOKENS)) {
+  scan(text, (token) => {
     if (token === '{' || token === '[') depth += 1;
     else if (token === '}' || token === ']') depth -= 1;
     if (depth > DEPTH_MAX) throw malformed(`nested deeper than ${DEPTH_MAX}`);
+  });
+}
+
+const STRUCTURE: ReadonlySet<string> = new Set('{}[]:,');
+
+/**
+ * Shows strings as a whole, and the structure around them; everything else is left to JSON.parse. One pass: an expression
+ * that looks for strings would look through the rest of the text again from each quote of a string without an end.
+ *
+ * @throws KmsError `malformed-request` for such a string
+ */
+function scan(text: string, show: (token: string) => void): void {
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text.charAt(at);
+    if (character === '"') {
+      const end = stringEnd(text, at);
+      show(text.slice(at, end));
+      at = end - 1;
+    } else if (STRUCTURE.has(character)) show(character);
   }
 }
 
-/** Strings as a whole, and the structure around them; everything else is left to JSON.parse. */
-const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\]:,]/gs;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** @param start of its first quote @returns the place after its last one */
+function stringEnd(text: string, start: number): number {
+  for (let at = start + 1; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code === BACKSLASH) at += 1;
+    else if (code === QUOTE) return at + 1;
+  }
+  throw malformed('syntax error');
+}
 
 function parse(text: string): unknown {
   try {
@@ -66,12 +95,12 @@ function parse(text: string): unknown {
 function assertMembers(text: string): void {
   const open: Set<string>[] = [];
   let last = '';
-  for (const { 0: token } of text.matchAll(TOKENS)) {
+  scan(text, (token) => {
     if (token === '{' || token === '[') open.push(new Set());
     else if (token === '}' || token === ']') open.pop();
     else if (token === ':') addMember(open.at(-1), last);
     else if (token !== ',') last = checkedString(token);
-  }
+  });
 }
 
 function checkedString(token: string): string {
