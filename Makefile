@@ -12,7 +12,7 @@ SOURCES := $(shell find src 2>/dev/null)
 .PHONY: help run check test test-full test-chaos bench bench-starts bench-store test-timing lint build clean prepare prepare-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: dist/.built ## install what is missing, build, initialise $KMS_HOME (default ./var) once, serve
 	@node dist/cli/main.js init --dev
