@@ -11,6 +11,7 @@ import { paths, profilePath } from '../home.ts';
 import type { Installation } from '../keys/key.ts';
 import { openStore } from '../parts.ts';
 import { type ModuleInventory, takeInventory } from '../pkcs11/inventory.ts';
+import { readPin } from '../pkcs11/pin-file.ts';
 import { loadProfile, type Profile } from '../pkcs11/token.ts';
 
 
@@ -82,6 +83,7 @@ function checkPin({ home, hsm }: Config): Finding {
   const path = resolve(home, hsm.pinFile);
   const { mode } = statSync(path);
   if ((mode & 0o077) !== 0) return wrong(`${path} is readable by others`, `chmod 0400 ${path}`);
+  readPin(path);
   return fine(path);
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { type Canary, CANARY_QUESTION, type ObjectHandle } from './job.ts';
-import { StartError } from './login.ts';
+import { StartError } from './start-error.ts';
 import { toCkMechanism } from './mechanism.ts';
 import { findOne, fromObjectHandle } from './objects.ts';
 import type { TokenSession } from './session.ts';

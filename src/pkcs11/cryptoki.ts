@@ -12,6 +12,7 @@ import ck from 'pkcs11js';
 import { CryptokiError } from './cryptoki-error.ts';
 import { asBuffer, nonNull } from './mechanism.ts';
 import { initializeArguments } from './initialize.ts';
+import type { PinLengths } from './pin-file.ts';
 import type { Profile } from './profile.ts';
 import { type Attribute, sessionSecret } from './template.ts';
 
@@ -22,6 +23,12 @@ export interface TokenFacts {
   readonly label: string;
   readonly serial: string;
   readonly flags: number;
+  readonly pinLengths: PinLengths;
+}
+
+/** Some tokens leave out what they do not limit. */
+function pinLengthsOf({ minPinLen, maxPinLen }: ck.TokenInfo): PinLengths {
+  return { min: Math.max(minPinLen, 1), max: maxPinLen > 0 ? maxPinLen : Number.POSITIVE_INFINITY };
 }
 
 /**
@@ -83,7 +90,7 @@ export class Cryptoki {
 
   tokenFacts(slot: Handle): TokenFacts {
     const info = call('C_GetTokenInfo', () => this.#module.C_GetTokenInfo(slot));
-    return { label: info.label.trim(), serial: info.serialNumber.trim(), flags: info.flags };
+    return { label: info.label.trim(), serial: info.serialNumber.trim(), flags: info.flags, pinLengths: pinLengthsOf(info) };
   }
 
   initToken(slot: Handle, soPin: string, label: string): void {

@@ -253,4 +253,4 @@ export type FromThread =
   | { readonly kind: 'canary'; readonly ok: boolean }
   | { readonly kind: 'stopped' };
 
-export type StartFailure = 'unavailable' | 'token-absent' | 'wrong-token' | 'pin' | 'pin-latched';
+export type StartFailure = 'unavailable' | 'token-absent' | 'wrong-token' | 'pin' | 'pin-latched' | 'pin-file';

@@ -10,21 +10,10 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import ck from 'pkcs11js';
 import type { Cryptoki, Handle, TokenFacts } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
-import type { StartFailure, ThreadSetup } from './job.ts';
+import type { ThreadSetup } from './job.ts';
+import { readPin } from './pin-file.ts';
 import type { Profile } from './profile.ts';
-
-/** The token cannot be used now; `reason` says whether trying again makes sense. */
-export class StartError extends Error {
-  override readonly name = 'StartError';
-  readonly reason: StartFailure;
-  readonly code: number;
-
-  constructor(reason: StartFailure, code = 0) {
-    super(`token not usable: ${reason}`);
-    this.reason = reason;
-    this.code = code;
-  }
-}
+import { StartError } from './start-error.ts';
 
 /** Tokens with this label; several are refused, what `factsOrNothing` does not show is passed over. */
 export function findSlot(cryptoki: Cryptoki, setup: ThreadSetup): Handle {
@@ -56,11 +45,6 @@ function isTorso({ flags }: TokenFacts): boolean {
   return (flags & relevant) === (ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED);
 }
 
-/** A PIN file holds the PIN and at most one line end. */
-function readPin(file: string): string {
-  return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
-}
-
 const PIN_ERRORS: ReadonlySet<number> = new Set([
   ck.CKR_PIN_INCORRECT,
   ck.CKR_PIN_INVALID,
@@ -70,12 +54,14 @@ const PIN_ERRORS: ReadonlySet<number> = new Set([
   ck.CKR_USER_PIN_NOT_INITIALIZED,
 ]);
 
-/** @throws StartError `pin` after a PIN error, `pin-latched` while no login may be tried */
+/** @throws StartError `pin` after a PIN error, `pin-latched` while no login may be tried, `pin-file` for what is no PIN */
 export function login(cryptoki: Cryptoki, session: Handle, slot: Handle, setup: ThreadSetup): void {
   const source = pinSource(setup.pinFile);
-  if (!mayTry(source, latched(setup.latchFile), cryptoki.tokenFacts(slot).flags)) throw new StartError('pin-latched');
+  const { flags, pinLengths } = cryptoki.tokenFacts(slot);
+  if (!mayTry(source, latched(setup.latchFile), flags)) throw new StartError('pin-latched');
+  const pin = readPin(setup.pinFile, pinLengths);
   try {
-    cryptoki.login(session, 'user', readPin(setup.pinFile));
+    cryptoki.login(session, 'user', pin);
   } catch (error) {
     if (!(error instanceof CryptokiError) || !PIN_ERRORS.has(error.code)) throw error;
     writeFileSync(setup.latchFile, source, { mode: 0o600, flush: true });
@@ -140,10 +126,12 @@ const PROVISIONERS: Readonly<Record<Profile['provision'], Provisioner>> = {
 };
 
 function setUserPin(cryptoki: Cryptoki, slot: Handle, soPin: string, setup: ThreadSetup): void {
-  if ((cryptoki.tokenFacts(slot).flags & ck.CKF_USER_PIN_INITIALIZED) !== 0) return;
+  const { flags, pinLengths } = cryptoki.tokenFacts(slot);
+  if ((flags & ck.CKF_USER_PIN_INITIALIZED) !== 0) return;
+  const pin = readPin(setup.pinFile, pinLengths);
   const session = cryptoki.openSession(slot);
   cryptoki.login(session, 'so', soPin);
-  cryptoki.initPin(session, readPin(setup.pinFile));
+  cryptoki.initPin(session, pin);
   cryptoki.logout(session);
   cryptoki.closeSession(session);
 }

@@ -12,8 +12,10 @@ import { Cryptoki, type Handle } from './cryptoki.ts';
 import { CryptokiError } from './cryptoki-error.ts';
 import { executeBatch } from './execute.ts';
 import type { FromThread, ThreadSetup, ToThread } from './job.ts';
-import { findSlot, isLatched, login, provision, StartError } from './login.ts';
+import { findSlot, isLatched, login, provision } from './login.ts';
+import { readPin } from './pin-file.ts';
 import { TokenSession } from './session.ts';
+import { StartError } from './start-error.ts';
 
 const RETRY_MS = [250, 500, 1000, 2000];
 const CANARY_PERIOD_MS = 1000;
@@ -108,7 +110,10 @@ function begin(attempt: number): void {
   listen(({ kind }) => { if (kind === 'stop') port?.close(); });
   try {
     // Looked at before the module is: a source that failed is not worth an initialisation.
-    if (setup.first && isLatched(setup)) throw new StartError('pin-latched');
+    if (setup.first) {
+      readPin(setup.pinFile);
+      if (isLatched(setup)) throw new StartError('pin-latched');
+    }
     loaded ??= new Cryptoki(setup.profile.module);
     const found = findToken(loaded);
     if (setup.first) awaitTurn(loaded, found, attempt);

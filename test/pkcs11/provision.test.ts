@@ -11,11 +11,12 @@ import { provision } from '../../src/pkcs11/login.ts';
 import { loadProfile, type Profile } from '../../src/pkcs11/profile.ts';
 
 const LABEL = 'our token';
-const FREE: TokenFacts = { label: '', serial: '', flags: 0 };
-const OTHER: TokenFacts = { label: 'other', serial: '1', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_USER_PIN_INITIALIZED };
-const WITHOUT_PIN: TokenFacts = { label: LABEL, serial: '2', flags: ck.CKF_TOKEN_INITIALIZED };
+const pinLengths = { min: 4, max: 255 };
+const FREE: TokenFacts = { label: '', serial: '', flags: 0, pinLengths };
+const OTHER: TokenFacts = { label: 'other', serial: '1', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_USER_PIN_INITIALIZED, pinLengths };
+const WITHOUT_PIN: TokenFacts = { label: LABEL, serial: '2', flags: ck.CKF_TOKEN_INITIALIZED, pinLengths };
 /** What a kill in C_InitToken leaves: no security officer can log in. */
-const TORSO: TokenFacts = { label: LABEL, serial: '3', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED | ck.CKF_SO_PIN_TO_BE_CHANGED };
+const TORSO: TokenFacts = { label: LABEL, serial: '3', flags: ck.CKF_TOKEN_INITIALIZED | ck.CKF_SO_PIN_LOCKED | ck.CKF_SO_PIN_TO_BE_CHANGED, pinLengths };
 const READY: TokenFacts = { ...WITHOUT_PIN, flags: OTHER.flags };
 
 let folder: string;
