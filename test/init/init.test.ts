@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
-import { pathsBelow, runKms, snapshot } from '../support/files.ts';
+import { type Ended, pathsBelow, runKms, snapshot } from '../support/files.ts';
 import { Installation } from '../support/installation.ts';
 
 /** Runs openssl; a failure is shown with its own message. */
@@ -19,6 +19,25 @@ function openssl(...args: readonly string[]): string {
 
 const mode = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8);
 const DAY_MS = 86_400_000;
+
+/** What init leaves in a home that it makes itself; no test changes it. */
+let above: string;
+let firstHome: string;
+/** Calls of the tools that init may use. */
+let seen: string;
+let made: Ended;
+
+beforeAll(async () => {
+  above = mkdtempSync(join(tmpdir(), 'kms-test-'));
+  [firstHome, seen] = [join(above, 'new'), join(above, 'seen')];
+  const tools = join(above, 'tools');
+  recordTools(tools, seen);
+  made = await runKms({ KMS_HOME: firstHome, PATH: `${tools}:${process.env['PATH'] ?? ''}` }, 'init', '--dev');
+});
+
+afterAll(() => {
+  rmSync(above, { recursive: true, force: true });
+});
 
 let top: string;
 
@@ -167,16 +186,36 @@ describe('an installation', () => {
 });
 
 describe('secrets', () => {
-  test('PIN files are for reading by the owner, keys and state for the owner', async () => {
-    const home = join(top, 'new');
-    expect(await runKms({ KMS_HOME: home }, 'init', '--dev')).toMatchObject({ code: 0 });
-    expect(mode(home)).toBe('700');
-    for (const name of ['softhsm/user.pin', 'softhsm/so.pin']) expect([name, mode(join(home, name))]).toEqual([name, '400']);
+  test('PIN files are for reading by the owner, keys and state for the owner', () => {
+    expect(made).toMatchObject({ code: 0 });
+    expect(mode(firstHome)).toBe('700');
+    for (const name of ['softhsm/user.pin', 'softhsm/so.pin']) expect([name, mode(join(firstHome, name))]).toEqual([name, '400']);
     for (const name of ['clients/admin.key', 'clients/admin.p12', 'tls/server.key', 'kms.db', 'kms.yaml']) {
-      expect([name, mode(join(home, name))]).toEqual([name, '600']);
+      expect([name, mode(join(firstHome, name))]).toEqual([name, '600']);
     }
-    const open = pathsBelow(home).filter((path) => (lstatSync(join(home, path)).mode & 0o077) !== 0);
+    const open = pathsBelow(firstHome).filter((path) => (lstatSync(join(firstHome, path)).mode & 0o077) !== 0);
     expect(open).toEqual(['audit/audit-key.pem', 'clients/admin.pem', 'tls/access-ca.pem', 'tls/ca.pem', 'tls/server.pem']);
+  });
+
+  test('PINs are random, and stand in no argument list, environment or output', () => {
+    expect(made.code).toBe(0);
+    const pins = ['user.pin', 'so.pin'].map((name) => readFileSync(join(firstHome, 'softhsm', name), 'utf8'));
+    for (const pin of pins) expect(pin).toMatch(/^[\w-]{24}$/);
+    expect(pins[0]).not.toBe(pins[1]);
+    const calls = readFileSync(seen, 'utf8');
+    // The recorder was called: openssl makes the PKCS#12 file.
+    expect(calls).toContain('openssl pkcs12');
+    for (const pin of pins) expect(`${calls}${made.stdout}${made.stderr}`).not.toContain(pin);
+    expect(calls).not.toContain('changeit');
+  });
+
+  test('no file but the PIN files holds a PIN', () => {
+    expect(made.code).toBe(0);
+    const pins = ['user.pin', 'so.pin'].map((name) => readFileSync(join(firstHome, 'softhsm', name)));
+    const holding = pathsBelow(firstHome)
+      .filter((path) => lstatSync(join(firstHome, path)).isFile())
+      .filter((path) => pins.some((pin) => readFileSync(join(firstHome, path)).includes(pin)));
+    expect(holding).toEqual(['softhsm/so.pin', 'softhsm/user.pin']);
   });
 
   test('are for the owner even in a home that others may enter, and under a loose umask', async () => {
@@ -195,33 +234,8 @@ describe('secrets', () => {
     for (const name of ['softhsm', 'softhsm/tokens', 'clients', 'tls', 'audit']) expect([name, mode(join(home, name))]).toEqual([name, '700']);
   });
 
-  test('PINs are random, and stand in no argument list, environment or output', async () => {
-    const [home, tools, seen] = [join(top, 'home'), join(top, 'tools'), join(top, 'seen')];
-    recordTools(tools, seen);
-    const init = await runKms({ KMS_HOME: home, PATH: `${tools}:${process.env['PATH'] ?? ''}` }, 'init', '--dev');
-    expect(init.code).toBe(0);
-    const pins = ['user.pin', 'so.pin'].map((name) => readFileSync(join(home, 'softhsm', name), 'utf8'));
-    for (const pin of pins) expect(pin).toMatch(/^[\w-]{24}$/);
-    expect(pins[0]).not.toBe(pins[1]);
-    const calls = readFileSync(seen, 'utf8');
-    // The recorder was called: openssl makes the PKCS#12 file.
-    expect(calls).toContain('openssl pkcs12');
-    for (const pin of pins) expect(`${calls}${init.stdout}${init.stderr}`).not.toContain(pin);
-    expect(calls).not.toContain('changeit');
-  });
-
-  test('no file but the PIN files holds a PIN', async () => {
-    const home = join(top, 'home');
-    expect((await runKms({ KMS_HOME: home }, 'init', '--dev')).code).toBe(0);
-    const pins = ['user.pin', 'so.pin'].map((name) => readFileSync(join(home, 'softhsm', name)));
-    const holding = pathsBelow(home)
-      .filter((path) => lstatSync(join(home, path)).isFile())
-      .filter((path) => pins.some((pin) => readFileSync(join(home, path)).includes(pin)));
-    expect(holding).toEqual(['softhsm/so.pin', 'softhsm/user.pin']);
-  });
-
   test('PINs stand in no argument list or environment of a running server', async () => {
-    const kms = await Installation.fresh({ KMS_SERVER_PROCESSES: '2' });
+    const kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
     try {
       await kms.start();
       const pin = readFileSync(join(kms.home, 'softhsm', 'user.pin'));
@@ -251,14 +265,14 @@ function recordTools(directory: string, seen: string): void {
 
 describe('another home', () => {
   test('in the same directory never touches the token of the first', async () => {
-    const [one, two] = [join(top, 'one'), join(top, 'two')];
-    expect((await runKms({ KMS_HOME: one }, 'init', '--dev')).code).toBe(0);
-    const before = snapshot(one);
+    expect(made.code).toBe(0);
+    const two = join(above, 'two');
+    const before = snapshot(firstHome);
     // As a shell would have it that worked with the first.
-    const environment = { KMS_HOME: two, SOFTHSM2_CONF: join(one, 'softhsm', 'softhsm2.conf') };
+    const environment = { KMS_HOME: two, SOFTHSM2_CONF: join(firstHome, 'softhsm', 'softhsm2.conf') };
     expect((await runKms(environment, 'init', '--dev')).code).toBe(0);
     expect((await runKms(environment, 'doctor')).code).toBe(0);
-    expect(snapshot(one)).toEqual(before);
+    expect(snapshot(firstHome)).toEqual(before);
     expect(pathsBelow(join(two, 'softhsm', 'tokens')).length).toBeGreaterThan(10);
   });
 });

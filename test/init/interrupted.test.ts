@@ -10,8 +10,10 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import ck from 'pkcs11js';
 import { writeSealed } from '../audit/support.ts';
 import { runKms, spawnKms } from '../support/files.ts';
+import { rows, times } from '../support/form.ts';
 import { readStore } from '../support/store-rows.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
+import { eventually } from '../support/wait.ts';
 
 const INTERNAL = ['access-ca', 'audit', 'canary', 'import', 'integrity', 'server-ca', 'token-issuer'];
 const PAIRS = ['access-ca', 'audit', 'import', 'server-ca', 'token-issuer'];
@@ -30,15 +32,23 @@ function ended(child: ChildProcess): Promise<string | number | null> {
   return new Promise((done) => child.once('close', (code, signal) => { done(signal ?? code); }));
 }
 
-/** @param moment looks whether it is time, at every turn @returns what it had said */
+/** @param moment looks whether it is time, whenever something was said and every millisecond @returns what it had said */
 async function killedWhen(moment: (said: string) => boolean): Promise<string> {
   const child = spawnKms({ KMS_HOME: home }, 'init', '--dev');
   let said = '';
-  child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
-  const end = ended(child);
-  while (child.exitCode === null && child.signalCode === null && !moment(said)) await new Promise((turn) => { setImmediate(turn); });
-  child.kill('SIGKILL');
-  expect(await end).toBe('SIGKILL');
+  const look = (): void => {
+    if (moment(said)) child.kill('SIGKILL');
+  };
+  child.stderr?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+    look();
+  });
+  const looking = setInterval(look, 1);
+  try {
+    expect(await ended(child)).toBe('SIGKILL');
+  } finally {
+    clearInterval(looking);
+  }
   return said;
 }
 
@@ -62,11 +72,11 @@ async function isWhole(): Promise<void> {
     expect(found.sort()).toEqual(wanted.sort());
   });
   const ports = { KMS_PORT: await freePort(), KMS_PUBLIC_PORT: await freePort(), KMS_METRICS_PORT: await freePort() };
-  const server = spawnKms({ KMS_HOME: home, ...ports }, 'serve');
+  const server = spawnKms({ KMS_HOME: home, KMS_SERVER_PROCESSES: '1', ...ports }, 'serve');
   const end = ended(server);
   let said = '';
   server.stdout?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
-  while (server.exitCode === null && !/^ready /m.test(said)) await new Promise((turn) => { setTimeout(turn, 20); });
+  await eventually('ready, or ended', () => server.exitCode !== null || /^ready /m.test(said));
   expect(said).toMatch(/^ready /m);
   server.kill('SIGTERM');
   expect(await end).toBe(0);
@@ -79,16 +89,16 @@ async function initAgain(): Promise<void> {
 }
 
 describe('killed', () => {
-  test.each([
+  test.each(rows([
     'token kms-', 'internal key canary', 'internal key audit', 'internal key import', 'internal key access-ca',
     'internal key token-issuer', 'certificates, vaults',
-  ])('when it says "%s"', async (line) => {
+  ], 3))('when it says "%s"', async (line) => {
     const said = await killedWhen((text) => text.includes(line));
     expect(said).toContain(line);
     await initAgain();
   });
 
-  test.each([
+  test.each(rows([
     ['user.pin', 'softhsm/user.pin'],
     ['the settings', 'kms.yaml'],
     ['the access CA', 'tls/access-ca.pem'],
@@ -96,12 +106,12 @@ describe('killed', () => {
     ['the administrator key', 'clients/admin.key'],
     ['the PKCS#12 file', 'clients/admin.p12'],
     ['the audit key', 'audit/audit-key.pem'],
-  ])('when %s is there', async (_what, path) => {
+  ] as const, 3))('when %s is there', async (_what, path) => {
     await killedWhen(() => existsSync(join(home, path)));
     await initAgain();
   });
 
-  test.each([1, 2, 3, 4])('when the first file of the token is there (round %i)', async () => {
+  test.each(Array.from({ length: times(1, 4) }, (_, index) => index + 1))('when the first file of the token is there (round %i)', async () => {
     const tokens = join(home, 'softhsm', 'tokens');
     await killedWhen(() => existsSync(tokens) && readdirSync(tokens).length > 0);
     await initAgain();

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { OCT } from '../api/okms/support.ts';
 import { runKms, spawnKms } from '../support/files.ts';
+import { rows } from '../support/form.ts';
 import { type Client, Installation } from '../support/installation.ts';
 import { readStore } from '../support/store-rows.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
@@ -106,7 +107,7 @@ describe('in a home of its own', () => {
     expect(existsSync(join(home, 'kms.yaml'))).toBe(false);
   });
 
-  test.each<[string, string, (pins: ReturnType<typeof writePins>) => object | string]>([
+  test.each(rows<[string, string, (pins: ReturnType<typeof writePins>) => object | string]>([
     ['no YAML', '--from', () => '{'],
     ['nothing in it', 'hsm', () => ''],
     ['an unknown member', 'vaults', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, vaults: [] })],
@@ -118,7 +119,7 @@ describe('in a home of its own', () => {
     ['a password in the address of the store', 'password', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, store: { url: 'postgres://u:p@h/d' } })],
     ['no request for a certificate', 'administrator.csr', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, administrator: { csr: pins.pinFile } })],
     ['PKCS#12 without a key', 'p12PasswordFile', (pins) => ({ hsm: { ...HSM, ...pins }, vault: VAULT, administrator: { csr: pins.pinFile, p12PasswordFile: pins.pinFile } })],
-  ])('%s is refused by name, and nothing is made', async (_name, word, content) => {
+  ], 2))('%s is refused by name, and nothing is made', async (_name, word, content) => {
     const { code, stderr } = await init(content(writePins(join(home, 'softhsm'))));
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(word) });
     expect(existsSync(join(home, 'kms.yaml'))).toBe(false);

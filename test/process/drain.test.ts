@@ -4,12 +4,12 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'node:tls';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { auditRecords, unrecorded } from '../support/audit-records.ts';
 import { type Client, Installation } from '../support/installation.ts';
 import { Caller, type Step } from '../support/load.ts';
-import { eventually } from '../support/wait.ts';
 import { readStore } from '../support/store-rows.ts';
+import { eventually } from '../support/wait.ts';
 import type { Exchange } from '../support/wire.ts';
 
 const CALLERS = 12;
@@ -20,25 +20,33 @@ let callers: readonly Caller[];
 let encrypt: Step;
 let sign: Step;
 
-beforeEach(async () => {
+beforeAll(async () => {
   kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
   await kms.start();
-  stranger = kms.client(null);
-  callers = Array.from({ length: CALLERS }, () => new Caller(kms));
+  const caller = new Caller(kms);
   const create = async (body: object): Promise<string> => {
-    const { status, json } = await callers[0]!.ask({ method: 'POST', path: '/servicekey', body });
+    const { status, json } = await caller.ask({ method: 'POST', path: '/servicekey', body });
     expect(status).toBe(201);
     return `/servicekey/${json.id}`;
   };
   const [cipher, signing] = [await create({ name: 'c', type: 'oct', size: 256 }), await create({ name: 's', type: 'RSA', size: 2048 })];
   encrypt = { method: 'POST', path: `${cipher}/encrypt`, body: { plaintext: 'aGVsbG8=' } };
   sign = { method: 'POST', path: `${signing}/sign`, body: { message: 'aGVsbG8=', alg: 'RS256' } };
+  await caller.end();
+});
+
+afterAll(() => kms.remove());
+
+beforeEach(async () => {
+  // Most tests stop it.
+  if (!isAlive(kms.pid)) await kms.start();
+  stranger = kms.client(null);
+  callers = Array.from({ length: CALLERS }, () => new Caller(kms));
 });
 
 afterEach(async () => {
   await stranger.close();
   await Promise.all(callers.map((caller) => caller.end()));
-  await kms.remove();
 });
 
 const exchanges = (): readonly Exchange[] => callers.flatMap((caller) => caller.exchanges);
@@ -67,7 +75,6 @@ async function readiness(): Promise<string> {
 }
 
 test('under load everybody gets a whole answer or none, and the service ends with 0', async () => {
-  for (const caller of callers) caller.exchanges.length = 0;
   for (const [index, caller] of callers.entries()) caller.start((n) => ((n + index) % 4 === 0 ? sign : encrypt));
   await eventually('500 answers', () => exchanges().length > 500);
   expect(await readiness()).toBe('ready');
@@ -100,7 +107,9 @@ test('under load everybody gets a whole answer or none, and the service ends wit
   expect(pids.filter(isAlive)).toEqual([]);
   expect(unrecorded(auditRecords(kms), exchanges())).toEqual([]);
   await auditIsSound();
-  const stops = auditRecords(kms).filter(({ event }) => event === 'process.stop');
+  const records = auditRecords(kms);
+  const streams = records.filter(({ event, detail }) => event === 'process.start' && pids.includes(Number(detail?.['pid']))).map(({ boot }) => boot);
+  const stops = records.filter(({ event, boot }) => event === 'process.stop' && streams.includes(boot));
   expect(stops.map(({ result }) => result)).toEqual(['success', 'success']);
 });
 

@@ -7,13 +7,15 @@ import { createPublicKey, verify } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { makeKey } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
+import { FULL, rows } from '../support/form.ts';
 import type { Client, Installation } from '../support/installation.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
 import { decrypt, encrypt, type Engine, kmsCommand, makeOn, startRefused, type TestStore } from './support.ts';
 
 const MESSAGE = Buffer.from('signed after all');
 
-describe.each<Engine>(['SQLite', 'PostgreSQL'])('on %s', (engine) => {
+// In the short form, test/transfer/restore.test.ts accepts on SQLite.
+describe.each<Engine>(FULL ? ['SQLite', 'PostgreSQL'] : ['PostgreSQL'])('on %s', (engine) => {
   let kms: Installation;
   let store: TestStore;
   let admin: Client;
@@ -104,7 +106,7 @@ describe.each<Engine>(['SQLite', 'PostgreSQL'])('on %s', (engine) => {
     await kms.stop();
   });
 
-  test.each([[['--yes']], [['--reason', '  ', '--yes']], [['--reason', 'nobody to ask']]])('%j is a mistake in usage', async (args) => {
+  test.each(rows([[['--yes']], [['--reason', '  ', '--yes']], [['--reason', 'nobody to ask']]], 2))('%j is a mistake in usage', async (args) => {
     expect((await kmsCommand(kms, 'store', 'accept-rollback', ...args)).code).toBe(2);
   });
 

@@ -1,10 +1,11 @@
 /** `kms audit verify` against the heads of the store, and `kms audit abandon` (integrity §7). */
 
 import { readdirSync, readFileSync, renameSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { makeKey } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
+import { type Ended, runKms } from '../support/files.ts';
 import type { Installation } from '../support/installation.ts';
 import { kmsCommand, makeOn, type TestStore } from './support.ts';
 
@@ -12,6 +13,12 @@ let kms: Installation;
 let store: TestStore;
 
 const verify = (...args: readonly string[]) => kmsCommand(kms, 'audit', 'verify', ...args);
+
+/** As if it were run when the lease of a process that is gone has ended: the clock of the command is ahead. */
+function afterLease(...args: readonly string[]): Promise<Ended> {
+  const clock = { NODE_OPTIONS: `--import=${resolve('test/store-commands/later.mjs')}`, KMS_TEST_LATER_MS: '31000' };
+  return runKms({ ...kms.environment, ...clock }, ...args);
+}
 
 beforeAll(async () => {
   ({ kms, store } = await makeOn('SQLite', { KMS_SERVER_PROCESSES: '1' }));
@@ -89,9 +96,8 @@ describe('the stream of a host that never returns', () => {
   });
 
   test('fails verification until it is abandoned; what it owed is recorded', async () => {
-    await new Promise((resolve) => setTimeout(resolve, 31_000)); // its lease
-    expect(await verify()).toMatchObject({ code: 6, stdout: expect.stringMatching(/never closed/) });
-    const { code, stdout } = await kmsCommand(kms, 'audit', 'abandon', stream, '--reason', 'burnt down', '--output', 'json');
+    expect(await afterLease('audit', 'verify')).toMatchObject({ code: 6, stdout: expect.stringMatching(/never closed/) });
+    const { code, stdout } = await afterLease('audit', 'abandon', stream, '--reason', 'burnt down', '--output', 'json');
     expect(code).toBe(0);
     const records = auditRecords(kms);
     expect(records.filter(({ event }) => event === 'stream.abandon').map(({ detail }) => detail)).toEqual([

@@ -10,16 +10,18 @@ import ck from 'pkcs11js';
 import { EC, makeKey, OCT, RSA } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { type Ended, runKms } from '../support/files.ts';
+import { rows } from '../support/form.ts';
 import { Installation } from '../support/installation.ts';
-import { Caller } from '../support/load.ts';
+import { Caller, type Step } from '../support/load.ts';
 import { readStore } from '../support/store-rows.ts';
 import { TokenViewer } from '../support/token-viewer.ts';
+import { eventually } from '../support/wait.ts';
 
 let kms: Installation;
 const ids: string[] = [];
 
 beforeAll(async () => {
-  kms = await Installation.make();
+  kms = await Installation.make({ KMS_SERVER_PROCESSES: '2' });
   await kms.start();
   const client = kms.client();
   for (const spec of [OCT, EC, { ...RSA, operations: ['sign', 'verify'] }]) ids.push(await makeKey(client, { ...spec, context: 'ctx-é-\u{1f511}' }));
@@ -67,9 +69,11 @@ describe('a backup while servers work', () => {
 
   beforeAll(async () => {
     const callers = [new Caller(kms), new Caller(kms)];
-    callers[0]!.start((n) => ({ method: 'POST', path: '/servicekey', body: { name: `load-${n}`, ...OCT } }));
+    // Some keys and many looks: each key is in every drill below.
+    const create = (n: number): Step => ({ method: 'POST', path: '/servicekey', body: { name: `load-${n}`, ...OCT } });
+    callers[0]!.start((n) => (n < 5 || n % 20 === 0 ? create(n) : { method: 'GET', path: `/servicekey/${ids[0]!}` }));
     callers[1]!.start(() => ({ method: 'POST', path: `/servicekey/${ids[0]!}/encrypt`, body: { plaintext: 'AAAA', context: 'ctx-é-\u{1f511}' } }));
-    while (callers[0]!.exchanges.length < 5) await new Promise((done) => setTimeout(done, 20));
+    await eventually('keys are made', () => callers[0]!.exchanges.length >= 5);
     acknowledged = callers[0]!.exchanges.filter(({ status }) => status === 201).length;
     made = await backup('under-load');
     for (const caller of callers) await caller.end();
@@ -89,13 +93,13 @@ describe('a backup while servers work', () => {
   test('holds the keys acknowledged before it, proofs and journal of one moment', () => {
     const lines = readFileSync(file('under-load'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as Line);
     const [header] = lines;
-    const rows = (table: string): Line[] => lines.filter((line) => line['table'] === table).map(({ row }) => row as Line);
-    expect(rows('key').length).toBeGreaterThanOrEqual(ids.length + acknowledged);
-    expect(rows('journal').map(({ seq }) => seq)).toEqual(Array.from({ length: header!['seq'] }, (_, index) => index + 1));
-    expect(Buffer.from(rows('journal').at(-1)!['mac'].base64, 'base64').toString('hex')).toBe(header!['mac']);
-    expect(rows('duty')).toEqual([]);
-    expect(rows('invocation_counter').length).toBeGreaterThan(0);
-    const running = rows('process').filter(({ state }) => state === 'open').map(({ boot_id, host_id }) => `${host_id}/${boot_id}`);
+    const rowsOf = (table: string): Line[] => lines.filter((line) => line['table'] === table).map(({ row }) => row as Line);
+    expect(rowsOf('key').length).toBeGreaterThanOrEqual(ids.length + acknowledged);
+    expect(rowsOf('journal').map(({ seq }) => seq)).toEqual(Array.from({ length: header!['seq'] }, (_, index) => index + 1));
+    expect(Buffer.from(rowsOf('journal').at(-1)!['mac'].base64, 'base64').toString('hex')).toBe(header!['mac']);
+    expect(rowsOf('duty')).toEqual([]);
+    expect(rowsOf('invocation_counter').length).toBeGreaterThan(0);
+    const running = rowsOf('process').filter(({ state }) => state === 'open').map(({ boot_id, host_id }) => `${host_id}/${boot_id}`);
     expect(running).toHaveLength(2);
     expect(lines.filter(({ stream }) => stream !== undefined).map(({ stream }) => stream)).toEqual(expect.arrayContaining(running));
   });
@@ -129,7 +133,7 @@ describe('a file that was altered is refused by name', () => {
     if (!find.test(text)) throw new Error(`nothing matches ${String(find)}`);
     return text.replace(find, by);
   };
-  test.each<[string, (text: string) => string, RegExp]>([
+  test.each(rows<[string, (text: string) => string, RegExp]>([
     ['the header', changed(/"epoch":1/, '"epoch":2'), /its header was altered/],
     ['a row of a key', changed(/"state":"active"/, '"state":"deactivated"'), /its table key was altered/],
     ['a proof', changed(/("table":"key_object".*?"base64":"[A-Za-z0-9+/]{4})[A-Za-z0-9+/]/, '$1-'), /its table key_object was altered/],
@@ -143,7 +147,7 @@ describe('a file that was altered is refused by name', () => {
     ['half a line', (text) => text.slice(0, text.length >> 1), /truncated: its last line has no end/],
     ['something behind it', (text) => `${text}{"table":"key","row":{}}\n`, /goes on after its trailer/],
     ['no backup at all', () => '{"format":"other"}\n', /line 1 is no line of a backup/],
-  ])('%s', async (_name, alter, reason) => {
+  ], 3))('%s', async (_name, alter, reason) => {
     writeFileSync(file('altered'), alter(readFileSync(file('under-load'), 'utf8')));
     const { code, stdout, stderr } = await drill('altered');
     expect({ code, stdout, stderr }).toEqual({ code: 6, stdout: '', stderr: expect.stringMatching(reason) });

@@ -7,6 +7,7 @@ import Database from 'better-sqlite3';
 import { base64, EC, makeKey, OCT } from '../api/okms/support.ts';
 import { auditRecords } from '../support/audit-records.ts';
 import { type Ended, runKms } from '../support/files.ts';
+import { rows } from '../support/form.ts';
 import { Installation } from '../support/installation.ts';
 import { eventually } from '../support/wait.ts';
 import { dropDatabase, query, sharedPostgres } from '../support/postgres.ts';
@@ -63,7 +64,7 @@ describe('refused', () => {
     expect(stderr).not.toContain('secret');
   });
 
-  test.each(['kms.db', 'mysql://x@127.0.0.1/kms', ''])('%p, which is no PostgreSQL', async (to) => {
+  test.each(rows(['kms.db', 'mysql://x@127.0.0.1/kms', ''], 2))('%p, which is no PostgreSQL', async (to) => {
     expect(await migrate('--to', to)).toMatchObject({ code: 2, stderr: expect.stringContaining('postgres://user@host/database') });
   });
 
@@ -108,7 +109,7 @@ describe('killed on its way', () => {
   }, 'migrate', '--to', url);
 
   test('amid the copy: nothing has happened', async () => {
-    for (const afterMs of [0, 1, 5, 15]) {
+    for (const afterMs of rows([0, 1, 5, 15], 3)) {
       await killed('copying and verifying', afterMs);
       if (sourceStatus().status === 'moved') throw new Error('the copy was faster than the kill');
     }
