@@ -1,21 +1,16 @@
 /** A PostgreSQL database in the shared server with two stores open on it, as good as new for each test. */
 
 import { randomUUID } from 'node:crypto';
-import { afterAll } from '@jest/globals';
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres.ts';
 import type { OpenedStores } from '../contract/store-contract.ts';
-import { dropDatabase, query, sharedPostgres } from '../support/postgres.ts';
+import { query, sharedPostgres } from '../support/postgres.ts';
 
 export interface PostgresStores extends OpenedStores {
   readonly url: string;
 }
 
-/** One for a test file: to make, migrate and drop one costs the server more than most tests do. */
+/** One for a test file, gone with the server: to make, migrate and drop one costs more than most tests do. */
 let migrated: Promise<string> | undefined;
-
-afterAll(async () => {
-  if (migrated !== undefined) await dropDatabase(await migrated);
-});
 
 export async function openTwo(): Promise<PostgresStores> {
   const url = await (migrated ??= migratedDatabase());

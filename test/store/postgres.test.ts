@@ -18,77 +18,6 @@ const options = (url: string) => ({ url, bootId: randomUUID(), staleMaxMs: 1_000
 
 storeContract('PostgreSQL', openTwo);
 
-describe('opening PostgreSQL', () => {
-  let url: string;
-  beforeAll(async () => {
-    url = await sharedPostgres().createDatabase();
-  });
-  afterAll(() => dropDatabase(url));
-
-  it('refuses an older schema and creates nothing', async () => {
-    await expect(openPostgresStore(options(url))).rejects.toMatchObject(UNAVAILABLE);
-    expect(await query(url, "select tablename from pg_tables where schemaname = 'public'")).toEqual([]);
-  });
-
-  it('works again and again, two migrations at a time; rows stay', async () => {
-    await Promise.all([migratePostgres(url), migratePostgres(url)]);
-    const first = await openPostgresStore(options(url));
-    const { id } = await make.installed(first);
-    await first.close();
-    await migratePostgres(url);
-    const second = await openPostgresStore(options(url));
-    await second.unlock(make.MACS);
-    expect(await second.vaults()).toMatchObject([{ id }]);
-    await second.close();
-  });
-
-  it('refuses a newer schema', async () => {
-    await query(url, "insert into kysely_migration values ('9999-later', '2030-01-01')");
-    await expect(openPostgresStore(options(url))).rejects.toMatchObject(UNAVAILABLE);
-    await expect(migratePostgres(url)).rejects.toMatchObject(UNAVAILABLE);
-    await query(url, "delete from kysely_migration where name = '9999-later'");
-  });
-
-  it.each([
-    ['nobody listens', () => 'postgres://kms@127.0.0.1:1/kms', 'ECONNREFUSED'],
-    ['the database is missing', () => sharedPostgres().url('missing'), '3D000'],
-    ['the socket is missing', () => 'postgres:///kms?host=/nowhere/at/all', 'ENOENT'],
-  ])('is store-unavailable when %s', async (_name, where, code) => {
-    for (const attempt of [() => openPostgresStore(options(where())), () => migratePostgres(where())]) {
-      const fault: unknown = await attempt().then(() => undefined, (error: unknown) => error);
-      expect(fault).toMatchObject(UNAVAILABLE);
-      expect(codes(fault)).toContain(code);
-    }
-  });
-
-  it('never shows the URL’s password', async () => {
-    for (const bad of ['postgres://kms:geheim1@127.0.0.1:1/kms', 'postgres://kms:geheim1@host:notaport/kms']) {
-      const fault: unknown = await openPostgresStore(options(bad)).then(() => undefined, (error: unknown) => error);
-      expect(fault).toMatchObject(UNAVAILABLE);
-      expect(inspect(fault, { depth: 20 })).not.toContain('geheim1');
-    }
-  });
-
-  it('takes the password beside the URL, and only the right one', async () => {
-    await query(url, `create role ${PASSWORD_USER} login password '${PASSWORD}'`);
-    await query(url, `grant select on all tables in schema public to ${PASSWORD_USER}`);
-    const as = new URL(url);
-    as.username = PASSWORD_USER;
-    const store = await openPostgresStore({ ...options(as.href), password: PASSWORD });
-    await store.unlock(make.MACS);
-    expect(await store.vaults()).toHaveLength(1);
-    await store.close();
-    for (const password of ['wrong', undefined]) {
-      await expect(openPostgresStore({ ...options(as.href), password })).rejects.toMatchObject(UNAVAILABLE);
-    }
-    as.password = 'wrong';
-    const both = await openPostgresStore({ ...options(as.href), password: PASSWORD });
-    await both.close();
-    await query(url, `drop owned by ${PASSWORD_USER}`);
-    await query(url, `drop role ${PASSWORD_USER}`);
-  });
-});
-
 describe('the PostgreSQL engine', () => {
   let url: string;
   let engine: Engine;
@@ -178,6 +107,78 @@ describe('the PostgreSQL engine', () => {
     const { rows } = await sql`select current_setting('synchronous_commit') as s, current_setting('application_name') as a`.execute(other.writer);
     expect(rows).toEqual([{ s: 'on', a: `kms ${own.bootId}` }]);
     await other.close();
+  });
+});
+
+// Last: a connection that is given up while it logs in keeps the server from making and dropping databases, until the
+// server gives it up as well.
+describe('opening PostgreSQL', () => {
+  let url: string;
+  beforeAll(async () => {
+    url = await sharedPostgres().createDatabase();
+  });
+
+  it('refuses an older schema and creates nothing', async () => {
+    await expect(openPostgresStore(options(url))).rejects.toMatchObject(UNAVAILABLE);
+    expect(await query(url, "select tablename from pg_tables where schemaname = 'public'")).toEqual([]);
+  });
+
+  it('works again and again, two migrations at a time; rows stay', async () => {
+    await Promise.all([migratePostgres(url), migratePostgres(url)]);
+    const first = await openPostgresStore(options(url));
+    const { id } = await make.installed(first);
+    await first.close();
+    await migratePostgres(url);
+    const second = await openPostgresStore(options(url));
+    await second.unlock(make.MACS);
+    expect(await second.vaults()).toMatchObject([{ id }]);
+    await second.close();
+  });
+
+  it('refuses a newer schema', async () => {
+    await query(url, "insert into kysely_migration values ('9999-later', '2030-01-01')");
+    await expect(openPostgresStore(options(url))).rejects.toMatchObject(UNAVAILABLE);
+    await expect(migratePostgres(url)).rejects.toMatchObject(UNAVAILABLE);
+    await query(url, "delete from kysely_migration where name = '9999-later'");
+  });
+
+  it.each([
+    ['nobody listens', () => 'postgres://kms@127.0.0.1:1/kms', 'ECONNREFUSED'],
+    ['the database is missing', () => sharedPostgres().url('missing'), '3D000'],
+    ['the socket is missing', () => 'postgres:///kms?host=/nowhere/at/all', 'ENOENT'],
+  ])('is store-unavailable when %s', async (_name, where, code) => {
+    for (const attempt of [() => openPostgresStore(options(where())), () => migratePostgres(where())]) {
+      const fault: unknown = await attempt().then(() => undefined, (error: unknown) => error);
+      expect(fault).toMatchObject(UNAVAILABLE);
+      expect(codes(fault)).toContain(code);
+    }
+  });
+
+  it('never shows the URL’s password', async () => {
+    for (const bad of ['postgres://kms:geheim1@127.0.0.1:1/kms', 'postgres://kms:geheim1@host:notaport/kms']) {
+      const fault: unknown = await openPostgresStore(options(bad)).then(() => undefined, (error: unknown) => error);
+      expect(fault).toMatchObject(UNAVAILABLE);
+      expect(inspect(fault, { depth: 20 })).not.toContain('geheim1');
+    }
+  });
+
+  it('takes the password beside the URL, and only the right one', async () => {
+    await query(url, `create role ${PASSWORD_USER} login password '${PASSWORD}'`);
+    await query(url, `grant select on all tables in schema public to ${PASSWORD_USER}`);
+    const as = new URL(url);
+    as.username = PASSWORD_USER;
+    const store = await openPostgresStore({ ...options(as.href), password: PASSWORD });
+    await store.unlock(make.MACS);
+    expect(await store.vaults()).toHaveLength(1);
+    await store.close();
+    for (const password of ['wrong', undefined]) {
+      await expect(openPostgresStore({ ...options(as.href), password })).rejects.toMatchObject(UNAVAILABLE);
+    }
+    as.password = 'wrong';
+    const both = await openPostgresStore({ ...options(as.href), password: PASSWORD });
+    await both.close();
+    await query(url, `drop owned by ${PASSWORD_USER}`);
+    await query(url, `drop role ${PASSWORD_USER}`);
   });
 });
 
