@@ -12,6 +12,7 @@ import type { KeyObject } from '../../src/keys/key.ts';
 import { failureOf } from '../contract/token/expectations.ts';
 import { FAULT_MODULE, FaultShim } from '../fault/shim.ts';
 import { SOFTHSM } from '../fault/token.ts';
+import { times } from '../support/form.ts';
 import { oct, objectOf, TestToken } from '../support/token.ts';
 
 const value = randomBytes(32);
@@ -63,7 +64,7 @@ describe.each(['init', 'encrypt'] as const)('written with C_%s', (how) => {
   test('the IV of each message is the one the token used, and the generator is not asked', async () => {
     await tokenDoes(how);
     const before = calls('C_GenerateRandom');
-    const messages = Array.from({ length: 200 }, (_, n) => randomBytes(n));
+    const messages = Array.from({ length: times(60, 200) }, (_, n) => randomBytes(n));
     const sealed = await Promise.all(messages.map((message) => at.engine.encryptGcm(key, AAD, message)));
     expect(calls('C_GenerateRandom')).toBe(before);
     expect(new Set(sealed.map(({ iv }) => Buffer.from(iv).toString('hex'))).size).toBe(messages.length);

@@ -4,12 +4,13 @@ import { constants, createCipheriv, createHash, createHmac, createPublicKey, pub
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import type { GeneratedMaterial } from '../../../src/crypto/engine.ts';
 import { signatureAlgorithm } from '../../support/built.ts';
+import { times } from '../../support/form.ts';
 import { ec, oct, objectOf, present, rsa } from '../../support/token.ts';
 import type { Contract } from '../token-contract.ts';
 import { failureOf, flipped } from './expectations.ts';
 
 const CALLERS = 32;
-const ROUNDS = 4;
+const ROUNDS = times(2, 4);
 const RSA = rsa(2048, 'sign', 'decrypt');
 const EC = ec('P-256');
 

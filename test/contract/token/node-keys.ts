@@ -1,6 +1,7 @@
 /** Private keys made by node:crypto, as PKCS#8 and SubjectPublicKeyInfo, with the awkward ones among them. */
 
 import { createECDH, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject as NodeKey, randomBytes } from 'node:crypto';
+import { rows, times } from '../../support/form.ts';
 
 export interface ClearPair {
   readonly privateKey: NodeKey;
@@ -43,10 +44,14 @@ function fromScalar(curve: CurveName, zeros: number): ClearPair {
   return pairOf(createPrivateKey({ key: { kty: 'EC', crv, d: d!, x: x!, y: y! }, format: 'jwk' }));
 }
 
-/** 20 keys: random ones, scalars that begin with zero bytes, and one whose x begins with a zero byte. */
+export function ecPair(curve: CurveName): ClearPair {
+  return pairOf(generateKeyPairSync('ec', { namedCurve: CURVES[curve][0] }).privateKey);
+}
+
+/** Random ones, scalars that begin with zero bytes, and one whose x begins with a zero byte. */
 export function ecPairs(curve: CurveName): readonly ClearPair[] {
-  const random = Array.from({ length: 12 }, () => pairOf(generateKeyPairSync('ec', { namedCurve: CURVES[curve][0] }).privateKey));
-  const short = [1, 1, 2, 2, 3, 4, 8].map((zeros) => fromScalar(curve, zeros));
+  const random = Array.from({ length: times(4, 12) }, () => ecPair(curve));
+  const short = rows([1, 1, 2, 2, 3, 4, 8], 2).map((zeros) => fromScalar(curve, zeros));
   return [...random, ...short, shortCoordinate(curve)];
 }
 
