@@ -24,6 +24,8 @@ import type { Asked } from './requests.ts';
 const MODULE = '/usr/lib/softhsm/libsofthsm2.so';
 const PROFILE = 'hsm-config/softhsm-2.6.1.yaml';
 const POLL_MS = 100;
+/** Requests. */
+const ENOUGH = 150;
 
 export interface FieldOptions {
   /** Settings of the service beside those of the test. */
@@ -147,6 +149,25 @@ export class Field {
     this.fault.noticedMs = performance.now();
     await eventually('no process is ready', async () => (await this.readyProcesses()) === 0);
     this.fault.downMs = performance.now();
+  }
+
+  /** A fault lasts for this time, and until enough was asked meanwhile for the answers to prove something. */
+  async lasts(ms: number): Promise<void> {
+    await sleep(ms);
+    await eventually('enough is asked during the fault', () => this.#enough());
+  }
+
+  #enough(): boolean {
+    const { downMs } = this.fault;
+    const down = Number.isNaN(downMs) ? ENOUGH : this.recorder.between(downMs, performance.now()).length;
+    return this.during().length >= ENOUGH && down >= ENOUGH;
+  }
+
+  /** As `lasts`; for a field with a load. @throws Error when the service says meanwhile that it is ready */
+  async lastsDown(ms: number): Promise<void> {
+    const end = performance.now() + ms;
+    const over = performance.now() + PATIENCE_MS;
+    while (performance.now() < end || (performance.now() < over && !this.#enough())) await this.staysDown(POLL_MS);
   }
 
   /** @throws Error when the service says that it is ready within this time */

@@ -46,10 +46,10 @@ const WORKING_CALLS = ['C_Encrypt', 'C_Decrypt', 'C_Sign', 'C_Verify', 'C_Genera
 
 /** These rules for as long as a fault lasts. */
 function ruled(rules: readonly string[]): Scenario['fault'] {
-  return async ({ shim }) => {
-    shim.set(rules);
-    await sleep(faultMs());
-    shim.clear();
+  return async (field) => {
+    field.shim.set(rules);
+    await field.lasts(faultMs());
+    field.shim.clear();
   };
 }
 
@@ -58,7 +58,7 @@ function down(rules: readonly string[]): Scenario['fault'] {
   return async (field) => {
     field.shim.set(rules);
     await field.unready();
-    await field.staysDown(faultMs());
+    await field.lastsDown(faultMs());
     field.shim.clear();
   };
 }
@@ -122,7 +122,7 @@ const tokenAway: Scenario = {
   fault: async (field) => {
     renameSync(field.tokens, `${field.tokens}.away`);
     await field.unready();
-    await field.staysDown(faultMs());
+    await field.lastsDown(faultMs());
     renameSync(`${field.tokens}.away`, field.tokens);
   },
   recoveryMs: RECOVERY_MS,
@@ -141,7 +141,7 @@ function replaced(what: string, fill: (field: Field, right: string) => void): Sc
       fill(field, right);
       await field.unready();
       const before = objectFiles(field.tokens);
-      await field.staysDown(faultMs());
+      await field.lastsDown(faultMs());
       renameSync(field.tokens, wrong);
       renameSync(right, field.tokens);
       // Nothing was made in the wrong place; what was, before anybody could notice, is no acknowledged key (I-1).
@@ -211,20 +211,23 @@ const tokenNotPresent: Scenario = {
   also: nothingServed,
 };
 
+/** Requests that are to be asked while sessions are lost. */
+const ASKED = 100;
+
 const sessionsLost: Scenario = {
   name: 'C-5: bursts of CKR_SESSION_HANDLE_INVALID for every open session',
-  fault: async ({ shim }) => {
-    const end = performance.now() + faultMs();
-    while (performance.now() < end) {
-      shim.set(['* session-loss=1']);
+  fault: async (field) => {
+    const asked = (): number => made(field.during(), IDEMPOTENT).length;
+    for (const end = performance.now() + faultMs(); performance.now() < end || asked() <= ASKED;) {
+      field.shim.set(['* session-loss=1']);
       await sleep(500);
     }
-    shim.clear();
+    field.shim.clear();
   },
   recoveryMs: RECOVERY_MS,
   also: (field) => {
     const asked = made(field.during(), IDEMPOTENT);
-    expect(asked.length).toBeGreaterThan(100);
+    expect(asked.length).toBeGreaterThan(ASKED);
     // Each can be repeated on a new session, so no client learns of it.
     expect(described(field, asked.filter(({ status }) => status >= 500 || status === 0))).toEqual([]);
   },
@@ -277,19 +280,31 @@ function renumbered(how: 'another object' | 'no object', rule: string): Scenario
   };
 }
 
+/** Creations that are to be refused. */
+const CREATIONS = 5;
+
+/** Asked and answered during the fault. */
+function creationsDuring(field: Field): readonly Entry[] {
+  const { toMs } = field.fault;
+  return made(field.during(), new Set<Act>(['create'])).filter(({ endedMs }) => endedMs < (Number.isNaN(toMs) ? performance.now() : toMs));
+}
+
 const noMemory: Scenario = {
   name: 'C-8: creations answer CKR_HOST_MEMORY and CKR_DEVICE_MEMORY, also after the object was made',
-  fault: async ({ shim }) => {
-    shim.set(['C_GenerateKey rv=0x2', 'C_GenerateKeyPair rv=0x31']);
+  fault: async (field) => {
+    const refused = (): number => creationsDuring(field).length;
+    field.shim.set(['C_GenerateKey rv=0x2', 'C_GenerateKeyPair rv=0x31']);
     await sleep(faultMs() / 2);
-    shim.set(['C_GenerateKey rv=0x31 after=forward', 'C_GenerateKeyPair rv=0x2 after=forward']);
+    await eventually('creations are refused', () => refused() > CREATIONS / 2);
+    field.shim.set(['C_GenerateKey rv=0x31 after=forward', 'C_GenerateKeyPair rv=0x2 after=forward']);
     await sleep(faultMs() / 2);
-    shim.clear();
+    await eventually('creations are refused after they were made', () => refused() > CREATIONS);
+    field.shim.clear();
   },
   recoveryMs: RECOVERY_MS,
   also: async (field) => {
-    const creations = made(field.during(), new Set<Act>(['create'])).filter(({ endedMs }) => endedMs < field.fault.toMs);
-    expect(creations.length).toBeGreaterThan(5);
+    const creations = creationsDuring(field);
+    expect(creations.length).toBeGreaterThan(CREATIONS);
     expect(new Set(creations.map(({ status }) => status))).toEqual(new Set([503]));
     expect(described(field, made(field.during(), IDEMPOTENT).filter(({ status }) => status >= 500 || status === 0))).toEqual([]);
     await field.load.stop();
@@ -307,7 +322,7 @@ const wrongPin: Scenario = {
     field.shim.set(['C_Login pin-fail=1', '* logout=1']);
     await field.unready();
     await eventually('the PIN is the reason', async () => String((await field.readiness()).checks['token']).includes('pin'));
-    await field.staysDown(faultMs());
+    await field.lastsDown(faultMs());
     expect(field.calls('C_Login') - logins).toBe(1);
     // The token would take the PIN again; nobody may find out before its source has changed.
     field.shim.clear();
@@ -394,7 +409,7 @@ const allHang: Scenario = {
   fault: async (field) => {
     field.shim.set(['* hang=1']);
     await field.unready();
-    await field.staysDown(faultMs());
+    await field.lastsDown(faultMs());
     field.shim.set(['release']);
   },
   recoveryMs: RECOVERY_FROM_HANG_MS,
@@ -416,7 +431,7 @@ function wrongResults(when: string, call: string, settings: Readonly<Record<stri
       field.shim.set([`${call} corrupt=flip`]);
       trigger(field);
       await field.unready();
-      await field.staysDown(faultMs());
+      await field.lastsDown(faultMs());
       field.shim.clear();
     },
     recoveryMs: RECOVERY_MS,
@@ -435,7 +450,7 @@ const constantGenerator: Scenario = {
   fault: async (field) => {
     field.shim.set(['C_GenerateRandom corrupt=constant']);
     await field.unready();
-    await field.staysDown(faultMs());
+    await field.lastsDown(faultMs());
     field.shim.clear();
   },
   recoveryMs: RECOVERY_MS,
@@ -447,14 +462,22 @@ const constantGenerator: Scenario = {
   },
 };
 
+function refusedProtection(field: Field): readonly Entry[] {
+  return made(field.during(), PROTECT).filter(({ status }) => status === 503);
+}
+
 /** What no self-test of a moment finds: the watch over the IVs must. */
 const repeatingGenerator: Scenario = {
   name: 'C-12: C_GenerateRandom repeats itself now and then',
-  fault: ruled(['C_GenerateRandom p=0.05 corrupt=constant']),
+  fault: async (field) => {
+    field.shim.set(['C_GenerateRandom p=0.05 corrupt=constant']);
+    await field.lasts(faultMs());
+    await eventually('a repetition is noticed', () => refusedProtection(field).length > 0);
+    field.shim.clear();
+  },
   recoveryMs: RECOVERY_MS,
   also: (field) => {
-    const refused = made(field.during(), PROTECT).filter(({ status }) => status === 503);
-    expect(refused.length).toBeGreaterThan(0);
+    expect(refusedProtection(field).length).toBeGreaterThan(0);
     expect(repeatedIvs(field)).toEqual([]);
   },
 };

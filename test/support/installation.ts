@@ -215,8 +215,12 @@ export class Installation {
 
   /** Every audit record on disk, in no particular order of streams. */
   auditText(): readonly string[] {
-    return auditFiles(join(this.home, 'audit')).flatMap((file) =>
-      readFileSync(file, 'latin1').split('\0')[0]?.split('\n').filter((line) => line !== '') ?? []);
+    return auditFiles(join(this.home, 'audit')).flatMap((file) => {
+      const bytes = readFileSync(file);
+      // Segments are written with zeros beforehand.
+      const end = bytes.indexOf(0);
+      return bytes.toString('latin1', 0, end < 0 ? bytes.length : end).split('\n').filter((line) => line !== '');
+    });
   }
 }
 

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Long beyond any machine: it ends tests that hang, and measures nothing. */
 export const PATIENCE_MS = 120_000;
-const POLL_MS = 20;
+/** Between two looks: short at first, then longer, for a look may be a new TLS connection. */
+const POLL_MS = { least: 20, most: 100 };
 const TOLD_CHARACTERS = 4000;
 
 /** Who can say more when a wait is given up: the output of processes that run. */
@@ -23,9 +24,10 @@ export function witness(tell: () => string): () => void {
  * @throws Error saying what did not happen, with the last lines that the processes of this test wrote
  */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>, withinMs = PATIENCE_MS): Promise<void> {
-  for (const end = performance.now() + withinMs; performance.now() < end;) {
+  const end = performance.now() + withinMs;
+  for (let pause = POLL_MS.least; performance.now() < end; pause = Math.min(pause * 1.2, POLL_MS.most)) {
     if (await holds()) return;
-    await sleep(POLL_MS);
+    await sleep(pause);
   }
   throw givenUp(what, withinMs);
 }
