@@ -156,7 +156,8 @@ describe('32 callers while garbage is collected', () => {
     for (const caller of callers) caller.wire.close();
     // Everything takes many times as long.
     rounds = times(1, 3);
-    await kms.start({ NODE_OPTIONS: `--expose-gc --require ${resolve('test/support/gc-often.cjs')}` });
+    const pauseMs = String(times(100, 20));
+    await kms.start({ GC_EVERY_MS: pauseMs, NODE_OPTIONS: `--expose-gc --require ${resolve('test/support/gc-often.cjs')}` });
   });
 
   test('it is collected in the event loop and the token threads of every server process', async () => {
