@@ -1,9 +1,10 @@
 /** SQLite databases in temporary directories, and a look at their rows past the store. */
 
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from '@jest/globals';
 import Database from 'better-sqlite3';
 import { Kysely } from 'kysely';
 import type { Schema } from '../../src/store/schema.ts';
@@ -20,10 +21,21 @@ export interface SqliteStores extends OpenedStores {
   readonly path: string;
 }
 
-export async function openTwo(): Promise<SqliteStores> {
+/** Copied for each test with its identity: to migrate one waits for the disk many times. */
+let migrated: ReturnType<typeof temporaryDirectory> | undefined;
+
+afterAll(async () => (await migrated)?.remove());
+
+async function migratedDirectory(): ReturnType<typeof temporaryDirectory> {
   const directory = await temporaryDirectory();
+  await migrateSqlite(join(directory.path, 'kms.db'));
+  return directory;
+}
+
+export async function openTwo(): Promise<SqliteStores> {
+  const [template, directory] = [await (migrated ??= migratedDirectory()), await temporaryDirectory()];
   const path = join(directory.path, 'kms.db');
-  await migrateSqlite(path);
+  for (const name of ['kms.db', 'kms.db.id']) await copyFile(join(template.path, name), join(directory.path, name));
   const boots = [randomUUID(), randomUUID()] as const;
   const [a, b] = [await openSqliteStore(path, boots[0]), await openSqliteStore(path, boots[1])];
   const dispose = async () => {
