@@ -180,10 +180,36 @@ function common(server: Server, timeoutMs: number): pg.ClientConfig {
   };
 }
 
+type Connected = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
+
+/**
+ * pg leaves a connection open that it could not log in on, for example without a password: the server waits for it, for
+ * `authentication_timeout`, and meanwhile makes and drops no database.
+ */
+class Client extends pg.Client {
+  override connect(): Promise<pg.Client>;
+  override connect(callback: Connected): void;
+  override connect(callback?: Connected): Promise<pg.Client> | undefined {
+    const connected = super.connect();
+    if (callback === undefined) return connected.catch(async (error: unknown) => { await this.#giveUp(); throw error; });
+    const tell = callback as (error: unknown, client?: pg.Client) => void;
+    connected.then(() => { tell(null, this); }, (error: unknown) => { void this.#giveUp().then(() => { tell(error); }); });
+    return undefined;
+  }
+
+  async #giveUp(): Promise<void> {
+    try {
+      await this.end();
+    } catch {
+      // It was not open.
+    }
+  }
+}
+
 /** pg lets the URL's password win, also when the URL has none. */
 function clientClass({ password }: Server): typeof pg.Client {
-  if (password === undefined) return pg.Client;
-  return class extends pg.Client {
+  if (password === undefined) return Client;
+  return class extends Client {
     constructor(config?: string | pg.ClientConfig) {
       super(config);
       Object.defineProperty(this, 'password', { value: password, writable: true, configurable: true, enumerable: false });

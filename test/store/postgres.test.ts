@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { openPostgresEngine } from '../../src/store/postgres-engine.ts';
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres.ts';
 import type { Engine } from '../../src/store/engine.ts';
+import { eventually } from '../support/wait.ts';
 import { dropDatabase, PASSWORD, PASSWORD_USER, query, sharedPostgres } from '../support/postgres.ts';
 import { storeContract } from '../contract/store-contract.ts';
 import * as make from './fixtures.ts';
@@ -110,13 +111,12 @@ describe('the PostgreSQL engine', () => {
   });
 });
 
-// Last: a connection that is given up while it logs in keeps the server from making and dropping databases, until the
-// server gives it up as well.
 describe('opening PostgreSQL', () => {
   let url: string;
   beforeAll(async () => {
     url = await sharedPostgres().createDatabase();
   });
+  afterAll(() => dropDatabase(url));
 
   it('refuses an older schema and creates nothing', async () => {
     await expect(openPostgresStore(options(url))).rejects.toMatchObject(UNAVAILABLE);
@@ -171,9 +171,12 @@ describe('opening PostgreSQL', () => {
     await store.unlock(make.MACS);
     expect(await store.vaults()).toHaveLength(1);
     await store.close();
+    const connections = openSockets();
     for (const password of ['wrong', undefined]) {
       await expect(openPostgresStore({ ...options(as.href), password })).rejects.toMatchObject(UNAVAILABLE);
     }
+    // The server would wait for whoever is left amid the login, and make and drop no database meanwhile.
+    await eventually('no connection is left', () => openSockets() <= connections);
     as.password = 'wrong';
     const both = await openPostgresStore({ ...options(as.href), password: PASSWORD });
     await both.close();
@@ -181,6 +184,11 @@ describe('opening PostgreSQL', () => {
     await query(url, `drop role ${PASSWORD_USER}`);
   });
 });
+
+/** Of this process. */
+function openSockets(): number {
+  return process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap' || kind === 'TCPWRAP').length;
+}
 
 /** The codes of an error and of its causes. */
 function codes(fault: unknown): unknown[] {
